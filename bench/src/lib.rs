@@ -1,0 +1,1 @@
+//! Traffic: a generator and a sink, as eBPF programs.

@@ -1,0 +1,117 @@
+//! Names of things, one type each, so that none is taken for another.
+//!
+//! Kernel names (an ifindex, a net cookie) and our own dense ones (a namespace,
+//! a port) never mix: an ifindex means nothing without its namespace.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A namespace as the dataplane numbers it: a dense index, and a generation that
+/// tells a later user of the same index apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NsId {
+    /// Index into tables of namespaces.
+    pub index: u16,
+    /// How often the index was given away before.
+    pub generation: u16,
+}
+
+impl NsId {
+    /// The number that keys of tagged maps carry; never reused while the index's
+    /// generation has not wrapped.
+    #[must_use]
+    pub fn packed(self) -> u32 {
+        (u32::from(self.generation) << 16) | u32::from(self.index)
+    }
+}
+
+impl fmt::Display for NsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+/// The kernel's own identity of a namespace (`SO_NETNS_COOKIE`), never reused
+/// while the machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NetnsCookie(pub u64);
+
+/// A device's number, within one namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IfIndex(pub u32);
+
+/// A port: a device that the dataplane drives. Index into tables of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortId(pub u16);
+
+impl PortId {
+    /// The port as an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A receive and transmit queue of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QueueId(pub u16);
+
+/// A worker thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WorkerId(pub u16);
+
+impl WorkerId {
+    /// The worker as an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// How often a port's slot was given to a device. Program instances, tags and
+/// tables carry it; where they disagree, the packet is not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    /// The half that fits the tag.
+    #[must_use]
+    pub fn low(self) -> u16 {
+        (self.0 & 0xffff) as u16
+    }
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl Serialize for Mac {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_index_packs_to_another_number() {
+        let old = NsId { index: 3, generation: 0 };
+        let new = NsId { index: 3, generation: 1 };
+        assert_ne!(old.packed(), new.packed());
+    }
+
+    #[test]
+    fn mac_is_shown_as_iproute2_does() {
+        assert_eq!(Mac([2, 0, 0, 0xab, 0, 1]).to_string(), "02:00:00:ab:00:01");
+    }
+}

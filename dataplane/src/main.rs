@@ -1,0 +1,3 @@
+//! The `nsplane` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Threads: what is started in which order, and stopped in which.

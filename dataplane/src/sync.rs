@@ -1,0 +1,1 @@
+//! Publication: one writer's value, whole, to many readers.

@@ -1,0 +1,8 @@
+//! System calls that no library wraps the way we need them. Unsafe is allowed
+//! here and in `xsk`; each function is a safe, small wrapper that names its
+//! system call in its error.
+
+pub mod cap;
+pub mod netns;
+pub mod poll;
+pub mod thread;

@@ -1,0 +1,5 @@
+//! Resolved neighbours.
+
+/// Neighbours of one namespace.
+#[derive(Debug, Default)]
+pub struct NeighTable;

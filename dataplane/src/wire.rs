@@ -1,0 +1,1 @@
+//! Packets as bytes: header views, in-place rewrite, checksums.

@@ -1,0 +1,77 @@
+//! How a worker meets its ports: AF_XDP in production, memory in tests.
+//!
+//! A frame is a token: it is not `Copy`, and whoever holds it owns the bytes.
+//! Giving it to a queue gives it to the kernel; it comes back from `receive` or
+//! `reap`. So a frame can neither be used twice nor lost without a move that the
+//! compiler saw.
+
+use arrayvec::ArrayVec;
+use nsplane_abi::Tag;
+
+/// Most frames that one call moves.
+pub const BATCH: usize = 64;
+
+/// Frames in hand, at most one batch.
+pub type Frames<F> = ArrayVec<F, BATCH>;
+
+/// Memory that frames live in, shared by all queues of all ports.
+pub trait Memory: Clone + Send + 'static {
+    /// Ownership of one frame.
+    type Frame: Send;
+
+    /// The packet in the frame, from the Ethernet header on.
+    fn packet<'a>(&'a self, frame: &'a mut Self::Frame) -> &'a mut [u8];
+
+    /// What the XDP program wrote in front of the packet.
+    fn tag(&self, frame: &Self::Frame) -> Tag;
+
+    /// Shortens the packet to `len` bytes; a longer `len` changes nothing.
+    fn truncate(&self, frame: &mut Self::Frame, len: usize);
+
+    /// Starts fetching the packet's first cache line.
+    fn prefetch(&self, frame: &Self::Frame);
+}
+
+/// What a kick did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kick {
+    /// System calls made.
+    pub calls: u32,
+    /// Packets that the kernel completed without sending them.
+    pub refused: u32,
+    /// Frames are still in the TX ring; kick again later.
+    pub pending: bool,
+    /// The socket is dead (`ENXIO`): the device moved or is gone.
+    pub dead: bool,
+}
+
+/// One queue of one port: four rings.
+pub trait Queue: Send + 'static {
+    /// The memory its frames live in.
+    type Memory: Memory;
+
+    /// Takes received frames into `out` until it is full or none is left.
+    /// Returns how many.
+    fn receive(&mut self, out: &mut Frames<<Self::Memory as Memory>::Frame>) -> usize;
+
+    /// Moves frames from the front of `frames` into the TX ring; what does not fit stays.
+    /// Returns how many went.
+    fn transmit(&mut self, frames: &mut Frames<<Self::Memory as Memory>::Frame>) -> usize;
+
+    /// Makes the kernel send what is in the TX ring, where it needs to be told.
+    fn kick(&mut self) -> Kick;
+
+    /// Takes back frames that were sent. Returns how many.
+    fn reap(&mut self, pool: &mut Vec<<Self::Memory as Memory>::Frame>) -> usize;
+
+    /// Tops up the fill ring from `pool`. Returns how many it took.
+    fn refill(&mut self, pool: &mut Vec<<Self::Memory as Memory>::Frame>) -> usize;
+
+    /// Frames have been received and not yet taken. Exact: reads the ring's
+    /// shared producer index.
+    fn has_received(&mut self) -> bool;
+
+    /// File descriptor that becomes readable when frames arrive; None for a queue
+    /// that has none (a simulated one).
+    fn fd(&self) -> Option<std::os::fd::RawFd>;
+}

@@ -1,0 +1,3 @@
+//! Worker threads: run to completion over the queues they own.
+
+pub mod io;

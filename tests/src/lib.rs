@@ -1,0 +1,1 @@
+//! The lab: namespaces, veth pairs and processes that tests and the demo use.
