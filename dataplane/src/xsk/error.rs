@@ -1,0 +1,66 @@
+//! What can go wrong on the cold path, and on which device.
+
+use std::io;
+
+/// An AF_XDP operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options do not fit each other.
+    #[error("memory for frames: {0}")]
+    Options(String),
+    /// The memory could not be mapped or registered (`XDP_UMEM_REG`).
+    #[error("registering {mib} MiB of memory with the kernel (XDP_UMEM_REG) failed")]
+    Register {
+        /// Size asked for.
+        mib: u64,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel has no AF_XDP (`socket(AF_XDP)` fails).
+    #[error("this kernel has no AF_XDP sockets (socket(AF_XDP): {0})")]
+    NoAfXdp(io::Error),
+    /// Somebody else has the queue.
+    #[error("queue {queue} of {device} is held by another AF_XDP socket")]
+    QueueBusy {
+        /// The device.
+        device: String,
+        /// The queue.
+        queue: u16,
+    },
+    /// The device or its driver cannot do what was asked for.
+    #[error("queue {queue} of {device} cannot be bound in {mode} mode")]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// The queue.
+        queue: u16,
+        /// "copy" or "zero-copy".
+        mode: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Any other failure of `bind`.
+    #[error("binding an AF_XDP socket to queue {queue} of {device} failed")]
+    Bind {
+        /// The device.
+        device: String,
+        /// The queue.
+        queue: u16,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket option could not be read or set.
+    #[error("{call} on the socket of {device} failed")]
+    Option {
+        /// The call and its option.
+        call: &'static str,
+        /// The device.
+        device: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}

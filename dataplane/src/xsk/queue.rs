@@ -1,0 +1,171 @@
+//! Four rings of one queue of one device, and the frames that pass through them.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use arrayvec::ArrayVec;
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
+
+use super::kick::{self, Kick};
+use super::region::{NOT_LENT, Rings};
+use super::{Frame, Memory};
+
+/// Most frames that one call moves.
+pub const BATCH: usize = 64;
+
+/// Frames in hand, at most one batch.
+pub type Frames = ArrayVec<Frame, BATCH>;
+
+/// One queue. Dropping it closes the socket, which blocks for about 10 ms; use
+/// [`Queue::close`] to get the frames back that the kernel still had.
+pub struct Queue {
+    memory: Memory,
+    holder: u32,
+    fd: RawFd,
+    tx: TxQueue,
+    rx: RxQueue,
+    fill: FillQueue,
+    comp: CompQueue,
+    scratch: [FrameDesc; BATCH],
+    fill_target: u32,
+    tx_size: u32,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("fd", &self.fd).field("holder", &self.holder).finish()
+    }
+}
+
+impl Queue {
+    pub(super) fn new(memory: Memory, (tx, rx, fill, comp): Rings) -> Self {
+        let size = memory.options().ring_size;
+        Self {
+            holder: memory.new_holder(),
+            fd: rx.fd().as_raw_fd(),
+            tx,
+            rx,
+            fill,
+            comp,
+            scratch: [FrameDesc::default(); BATCH],
+            fill_target: size,
+            tx_size: size,
+            memory,
+        }
+    }
+
+    /// The memory that the frames live in.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The socket; readable when frames have arrived.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Keeps at most `frames` in the fill ring, so that many ports can share the
+    /// memory. At most the ring's size; takes effect as frames are used up.
+    pub fn set_fill_target(&mut self, frames: u32) {
+        self.fill_target = frames.min(self.memory.options().ring_size);
+    }
+
+    /// Takes received frames into `out` until it is full or none is left.
+    #[inline]
+    pub fn receive(&mut self, out: &mut Frames) -> usize {
+        let room = out.remaining_capacity();
+        // SAFETY: the ring fills in descriptors of the memory that it is bound to.
+        let n = unsafe { self.rx.consume(&mut self.scratch[..room]) };
+        for desc in &self.scratch[..n] {
+            self.memory.lend(desc, NOT_LENT);
+            out.push(Frame(*desc));
+        }
+        n
+    }
+
+    /// Moves frames from the front of `frames` into the TX ring; what does not fit stays.
+    #[inline]
+    pub fn transmit(&mut self, frames: &mut Frames) -> usize {
+        let want = frames.len();
+        let n = want.min(self.tx.nb_free(want as u32) as usize);
+        for (slot, frame) in self.scratch.iter_mut().zip(frames.drain(..n)) {
+            *slot = frame.0;
+            slot.set_options(0);
+            self.memory.lend(slot, self.holder);
+        }
+        // SAFETY: the tokens of these frames were consumed above, so nobody but the
+        // kernel has them from here on; they are of this ring's memory.
+        let sent = unsafe { self.tx.produce(&self.scratch[..n]) };
+        debug_assert_eq!(sent, n, "free slots were counted before");
+        n
+    }
+
+    /// Makes the kernel send what is in the TX ring, where it needs to be told.
+    #[inline]
+    pub fn kick(&mut self) -> Kick {
+        if !self.tx.needs_wakeup() {
+            return Kick::default();
+        }
+        let (tx, size) = (&mut self.tx, self.tx_size);
+        kick::kick(self.fd, || size - tx.nb_free_exact())
+    }
+
+    /// Takes back frames that were sent.
+    #[inline]
+    pub fn reap(&mut self, pool: &mut Vec<Frame>) -> usize {
+        let mut total = 0;
+        loop {
+            // SAFETY: the ring fills in descriptors of the memory that it is bound to.
+            let n = unsafe { self.comp.consume(&mut self.scratch) };
+            for desc in &self.scratch[..n] {
+                self.memory.lend(desc, NOT_LENT);
+                pool.push(Frame(*desc));
+            }
+            total += n;
+            if n < BATCH {
+                return total;
+            }
+        }
+    }
+
+    /// Tops up the fill ring from `pool`.
+    #[inline]
+    pub fn refill(&mut self, pool: &mut Vec<Frame>) -> usize {
+        let size = self.memory.options().ring_size;
+        let held = size - self.fill.nb_free_exact();
+        let mut want = (self.fill_target.saturating_sub(held) as usize).min(pool.len());
+        let mut total = 0;
+        while want > 0 {
+            let n = want.min(BATCH);
+            for (slot, frame) in self.scratch.iter_mut().zip(pool.drain(pool.len() - n..)) {
+                *slot = frame.0;
+                self.memory.lend(slot, self.holder);
+            }
+            // SAFETY: the tokens were consumed above; the frames are of this memory.
+            let given = unsafe { self.fill.produce(&self.scratch[..n]) };
+            debug_assert_eq!(given, n, "free slots were counted before");
+            total += n;
+            want -= n;
+        }
+        if total > 0 && self.fill.needs_wakeup() {
+            kick::wake_rx(self.fd);
+        }
+        total
+    }
+
+    /// Frames have been received and not yet taken.
+    #[inline]
+    pub fn has_received(&mut self) -> bool {
+        self.rx.nb_avail_exact() > 0
+    }
+
+    /// Closes the socket and returns the frames that the kernel still had: those in
+    /// the fill, RX, TX and completion rings and in the driver. Blocks for about
+    /// 10 ms; when it returns the kernel no longer writes to any of them.
+    pub fn close(self) -> Vec<Frame> {
+        let Self { memory, holder, tx, rx, fill, comp, .. } = self;
+        drop((tx, rx, fill, comp));
+        memory.reclaim(holder)
+    }
+}
