@@ -1,3 +1,5 @@
 //! The `nsplane` command.
 
+mod cli;
+
 fn main() {}

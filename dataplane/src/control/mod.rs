@@ -1,1 +1,3 @@
-//! TODO control
+//! The control thread's part: from kernel state to what workers and program forward by.
+
+pub mod view;

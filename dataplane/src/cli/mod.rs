@@ -1,0 +1,120 @@
+//! The command line.
+
+pub mod print;
+pub mod run;
+pub mod show;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use nsplane::control::view::Subject;
+
+/// Forwards the packets of many network namespaces over AF_XDP.
+///
+/// Each namespace's packets are routed by that namespace's own kernel
+/// configuration; what nsplane does not do exactly as the kernel would stays
+/// with the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "nsplane", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Drive the devices of namespaces, in the foreground, until SIGTERM or SIGINT.
+    Run(Box<Run>),
+    /// Show what a running nsplane does.
+    Show(Show),
+}
+
+/// `nsplane run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A namespace: its name (`ip netns`), a path to it, or `pid:N`. May be repeated.
+    #[arg(long = "netns", value_name = "NETNS", required_unless_present = "all")]
+    pub netns: Vec<String>,
+    /// All named namespaces (/run/netns, /var/run/docker/netns), also later ones.
+    #[arg(long)]
+    pub all: bool,
+    /// Only these devices become ports. May be repeated.
+    #[arg(long = "device", value_name = "DEV")]
+    pub devices: Vec<String>,
+    /// Number of worker threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Processors to pin the workers to, in their order. Without it the last
+    /// processors of this process' set, one each.
+    #[arg(long, value_delimiter = ',', value_name = "CPU")]
+    pub pin: Vec<usize>,
+    /// How the sockets are bound. Zero-copy needs a driver that can, on every port.
+    #[arg(long, value_enum, default_value_t = Bind::Copy)]
+    pub bind: Bind,
+    /// How the XDP program is attached: native where the driver can, else generic.
+    #[arg(long, value_enum, default_value_t = Xdp::Auto)]
+    pub xdp: Xdp,
+    /// Frames of memory shared with the kernel.
+    #[arg(long, default_value_t = 32_768)]
+    pub frames: u32,
+    /// Bytes a frame: 2048, or 4096 for MTUs above 1778.
+    #[arg(long, default_value_t = 2048)]
+    pub frame_size: u32,
+    /// Entries of each AF_XDP ring, a power of two.
+    #[arg(long, default_value_t = 1024)]
+    pub ring_size: u32,
+    /// Most ports at one time.
+    #[arg(long, default_value_t = 1024)]
+    pub max_ports: u16,
+    /// Packets a second that each namespace may hand to its kernel from userspace.
+    #[arg(long, default_value_t = 20_000)]
+    pub punt_rate: u32,
+    #[command(flatten)]
+    pub api: Api,
+}
+
+/// How sockets are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Bind {
+    /// The kernel copies: every device can do it.
+    Copy,
+    /// The device reads and writes our memory.
+    ZeroCopy,
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Xdp {
+    /// Native where the driver can, else generic.
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the stack, for every device.
+    Generic,
+}
+
+/// Where the running nsplane listens.
+#[derive(Clone, Debug, Args)]
+pub struct Api {
+    /// Unix socket of the API.
+    #[arg(long = "api", value_name = "PATH", default_value = "/run/nsplane/api.sock")]
+    pub path: PathBuf,
+}
+
+/// `nsplane show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// What to show.
+    #[arg(value_enum)]
+    pub subject: Subject,
+    /// Only this namespace.
+    #[arg(long = "netns", value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: Api,
+}

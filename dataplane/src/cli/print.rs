@@ -1,0 +1,167 @@
+//! Answers as tables for people and as JSON for programs.
+
+use nsplane::control::view::{Amount, Counters, View};
+
+/// The rows of a view as a JSON array.
+pub fn json(view: &View) -> serde_json::Value {
+    let rows = match view {
+        View::Namespaces(v) => serde_json::to_value(v),
+        View::Ports(v) => serde_json::to_value(v),
+        View::Routes(v) => serde_json::to_value(v),
+        View::Neighbors(v) => serde_json::to_value(v),
+        View::Workers(v) => serde_json::to_value(v),
+        View::Counters(v) => serde_json::to_value(v),
+    };
+    rows.unwrap_or_default()
+}
+
+/// The view as a table with a head line; columns are as wide as they need.
+pub fn table(view: &View) -> String {
+    match view {
+        View::Namespaces(v) => columns(
+            &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "IPV4", "IPV6"],
+            v.iter().map(|n| {
+                vec![
+                    n.name.clone(),
+                    n.cookie.to_string(),
+                    n.id.clone(),
+                    n.ports.to_string(),
+                    n.routes_v4.to_string(),
+                    n.routes_v6.to_string(),
+                    n.neighbors.to_string(),
+                    n.tier_v4.clone(),
+                    n.tier_v6.clone(),
+                ]
+            }),
+        ),
+        View::Ports(v) => columns(
+            &["NETNS", "DEV", "PORT", "MAC", "MTU", "STATE", "XDP", "BIND", "QUEUES", "ROUTES", "NOTE"],
+            v.iter().map(|p| {
+                let families = match (p.forward_v4, p.forward_v6) {
+                    (true, true) => "4,6",
+                    (true, false) => "4",
+                    (false, true) => "6",
+                    (false, false) => "-",
+                };
+                vec![
+                    p.netns.clone(),
+                    p.device.clone(),
+                    dash(&p.port),
+                    p.mac.clone(),
+                    p.mtu.to_string(),
+                    if p.up { "up" } else { "down" }.to_owned(),
+                    dash(&p.xdp),
+                    dash(&p.bind),
+                    p.queues.to_string(),
+                    families.to_owned(),
+                    dash(&p.reason),
+                ]
+            }),
+        ),
+        View::Routes(v) => columns(
+            &["NETNS", "DST", "VIA", "DEV", "MTU", "TIER"],
+            v.iter().map(|r| {
+                vec![
+                    r.netns.clone(),
+                    r.dst.clone(),
+                    dash(r.via.as_deref().unwrap_or("")),
+                    dash(r.dev.as_deref().unwrap_or("")),
+                    r.mtu.map_or_else(|| "-".to_owned(), |m| m.to_string()),
+                    r.tier.clone(),
+                ]
+            }),
+        ),
+        View::Neighbors(v) => columns(
+            &["NETNS", "DST", "DEV", "LLADDR"],
+            v.iter().map(|n| vec![n.netns.clone(), n.dst.clone(), n.dev.clone(), n.lladdr.clone()]),
+        ),
+        View::Workers(v) => columns(
+            &["WORKER", "CPU", "QUEUES", "PACKETS", "ROUNDS", "BUSY", "SLEEPS", "KICKS"],
+            v.iter().map(|w| {
+                vec![
+                    w.worker.to_string(),
+                    w.cpu.map_or_else(|| "-".to_owned(), |c| c.to_string()),
+                    w.queues.to_string(),
+                    w.packets.to_string(),
+                    w.rounds.to_string(),
+                    w.busy_rounds.to_string(),
+                    w.sleeps.to_string(),
+                    w.kicks.to_string(),
+                ]
+            }),
+        ),
+        View::Counters(v) => {
+            columns(&["NETNS", "TIER", "WHAT", "PACKETS", "BYTES"], v.iter().flat_map(counter_rows))
+        }
+    }
+}
+
+fn counter_rows(c: &Counters) -> Vec<Vec<String>> {
+    let row = |tier: &str, what: &str, packets: u64, bytes: Option<u64>| {
+        vec![
+            c.netns.clone(),
+            tier.to_owned(),
+            what.to_owned(),
+            packets.to_string(),
+            bytes.map_or_else(|| "-".to_owned(), |b| b.to_string()),
+        ]
+    };
+    let amount = |tier: &str, what: &str, a: Amount| row(tier, what, a.packets, Some(a.bytes));
+    let u = &c.userspace;
+    let mut rows = vec![
+        amount("userspace", "received", u.received),
+        amount("userspace", "forwarded", u.forwarded),
+        row("userspace", "sent", u.tx_packets, None),
+    ];
+    let singles = [
+        ("send refused", u.tx_refused),
+        ("checksum completed", u.csum_completed),
+        ("punt failed", u.punts_failed),
+    ];
+    for (what, n) in singles.into_iter().filter(|(_, n)| *n > 0) {
+        rows.push(row("userspace", what, n, None));
+    }
+    rows.extend(u.drops.iter().map(|(r, n)| row("userspace", &format!("drop {r}"), *n, None)));
+    rows.extend(u.punts.iter().map(|(r, n)| row("userspace", &format!("punt {r}"), *n, None)));
+    rows.extend(c.kernel.passed.iter().map(|(r, a)| amount("kernel", &format!("pass {r}"), *a)));
+    rows
+}
+
+fn dash(s: &str) -> String {
+    if s.is_empty() { "-".to_owned() } else { s.to_owned() }
+}
+
+fn columns(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|&h| h.to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &w)| format!("{cell:<w$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nsplane::control::view::Neighbor;
+
+    #[test]
+    fn columns_line_up_and_empty_cells_show_a_dash() {
+        let view = View::Neighbors(vec![Neighbor {
+            netns: "blue".to_owned(),
+            dst: "10.0.0.2".to_owned(),
+            dev: "eth0".to_owned(),
+            lladdr: "02:00:00:00:00:01".to_owned(),
+        }]);
+        assert_eq!(
+            table(&view),
+            "NETNS  DST       DEV   LLADDR\nblue   10.0.0.2  eth0  02:00:00:00:00:01\n"
+        );
+        assert_eq!(dash(""), "-");
+    }
+}
