@@ -1,1 +1,40 @@
-//! `nsplane run`.
+//! `nsplane run`: arguments into a configuration, and errors into advice.
+
+use anyhow::Result;
+use nsplane::netns::Selector;
+use nsplane::{bpf, control, runtime, xsk};
+
+use super::{Bind, Run, Xdp};
+
+/// Runs the command.
+pub fn run(args: &Run) -> Result<()> {
+    let selectors: Vec<Selector> = args.netns.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
+    let config = runtime::Config {
+        selectors,
+        all: args.all,
+        settings: control::Settings {
+            devices: args.devices.clone(),
+            strict: !args.all,
+            xdp: match args.xdp {
+                Xdp::Auto => bpf::AttachMode::Auto,
+                Xdp::Native => bpf::AttachMode::Native,
+                Xdp::Generic => bpf::AttachMode::Generic,
+            },
+            memory: xsk::Options {
+                frames: args.frames,
+                frame_size: args.frame_size,
+                ring_size: args.ring_size,
+                mode: match args.bind {
+                    Bind::Copy => xsk::Mode::Copy,
+                    Bind::ZeroCopy => xsk::Mode::ZeroCopy,
+                },
+            },
+            max_ports: args.max_ports,
+        },
+        workers: args.workers,
+        pin: args.pin.clone(),
+        punt_rate: args.punt_rate,
+        api: args.api.path.clone(),
+    };
+    Ok(runtime::run(&config)?)
+}

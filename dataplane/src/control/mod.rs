@@ -1,3 +1,144 @@
 //! The control thread's part: from kernel state to what workers and program forward by.
+//!
+//! ```text
+//!  netlink events ─► mirror (pure: the namespace as the kernel has it)
+//!                      └► compile (pure: tables, ports' settings, map entries)
+//!                            ├► World, published to the workers
+//!                            └► plan (pure: wanted - actual = actions) ─► the program's maps
+//! ```
+//!
+//! What decides is pure and tested as such: [`mirror`], [`compile`], [`plan`].
+//! [`Control`] is the thin rest: it holds the namespaces and ports, and applies.
+//! It runs on one thread; nothing here is called by a worker.
 
+pub mod compile;
+pub mod error;
+pub mod links;
+pub mod mirror;
+pub mod namespaces;
+pub mod plan;
+pub mod ports;
+pub mod settings;
+pub mod slots;
+pub mod targets;
+pub mod totals;
 pub mod view;
+
+mod query;
+mod refresh;
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+pub use error::Error;
+pub use settings::Settings;
+
+use crate::bpf::Bpf;
+use crate::id::NsId;
+use crate::sync::Publisher;
+use crate::tables::World;
+use crate::xsk::Region;
+use links::Workers;
+use namespaces::NamespaceState;
+use ports::PortState;
+use slots::Slots;
+use targets::Targets;
+
+/// Everything that the control thread holds.
+pub struct Control {
+    settings: Settings,
+    bpf: Bpf,
+    region: Region,
+    workers: Workers,
+    publisher: Publisher<World>,
+    targets: Arc<Targets>,
+    /// What was published last.
+    world: World,
+    namespaces: Slots<NamespaceState>,
+    ports: Slots<PortState>,
+}
+
+/// What [`Control`] is made from.
+pub struct Parts {
+    /// What the operator asked for.
+    pub settings: Settings,
+    /// The program, loaded.
+    pub bpf: Bpf,
+    /// The memory, registered.
+    pub region: Region,
+    /// The workers, running.
+    pub workers: Workers,
+    /// The workers' source of tables.
+    pub publisher: Publisher<World>,
+    /// The punt thread's source of targets.
+    pub targets: Arc<Targets>,
+}
+
+impl Control {
+    /// Control without any namespace.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, bpf, region, workers, publisher, targets } = parts;
+        Self {
+            ports: Slots::new(usize::from(settings.max_ports)),
+            namespaces: Slots::new(usize::from(u16::MAX)),
+            settings,
+            bpf,
+            region,
+            workers,
+            publisher,
+            targets,
+            world: World::default(),
+        }
+    }
+
+    /// Number of namespaces, ports and workers.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize, u16) {
+        (self.namespaces.count(), self.ports.count(), self.workers.count())
+    }
+
+    /// Housekeeping, a few times a second: frees tables that no worker reads any
+    /// more, and rebuilds ports whose sockets died without a word from netlink.
+    pub fn tick(&mut self) {
+        self.publisher.collect();
+        for (port, generation) in self.workers.dead_ports() {
+            let Some(state) = self.ports.get(port.index()) else { continue };
+            if state.generation != generation {
+                continue;
+            }
+            let ns = state.ns;
+            warn!(port = port.0, device = state.name, "its socket died; making it anew");
+            if let Err(e) = self.remove_port(port).and_then(|()| self.settle(ns, false)) {
+                warn!(error = %e, "making a port anew");
+            }
+        }
+    }
+
+    /// Gives everything back: programs off the devices first, so that the kernel
+    /// forwards, then the workers and their sockets.
+    pub fn shut_down(&mut self) {
+        let all: Vec<NsId> = self.namespaces.iter().map(|(i, _)| self.ns_id(i)).collect();
+        for ns in all {
+            self.remove_namespace(ns);
+        }
+        if let Err(e) = self.workers.stop() {
+            warn!(error = %e, "stopping the workers");
+        }
+    }
+
+    fn ns_id(&self, index: usize) -> NsId {
+        NsId { index: index as u16, generation: self.namespaces.generation(index) as u16 }
+    }
+
+    fn namespace(&self, ns: NsId) -> Option<&NamespaceState> {
+        let current = self.ns_id(usize::from(ns.index)) == ns;
+        self.namespaces.get(usize::from(ns.index)).filter(|_| current)
+    }
+
+    fn namespace_mut(&mut self, ns: NsId) -> Option<&mut NamespaceState> {
+        let current = self.ns_id(usize::from(ns.index)) == ns;
+        self.namespaces.get_mut(usize::from(ns.index)).filter(|_| current)
+    }
+}

@@ -1,0 +1,97 @@
+//! What can go wrong while namespaces and ports are set up.
+
+use crate::{bpf, netlink, netns, xsk};
+
+/// A set-up step that failed; nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// About a namespace.
+    #[error(transparent)]
+    Netns(#[from] netns::Error),
+    /// Reading the namespace's state.
+    #[error("namespace {netns}: reading its state by netlink failed")]
+    Netlink {
+        /// The namespace.
+        netns: String,
+        /// What failed.
+        #[source]
+        source: netlink::Error,
+    },
+    /// Two selectors name one namespace.
+    #[error("{first} and {second} are the same namespace")]
+    SameNamespace {
+        /// One name.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// `--device` names nothing.
+    #[error("no device {device} that could be a port in {netns}; there are: {known}")]
+    NoDevice {
+        /// What was asked for.
+        device: String,
+        /// Where.
+        netns: String,
+        /// The eligible devices.
+        known: String,
+    },
+    /// Frames are too small for the device's packets.
+    #[error(
+        "{device} in namespace {netns} has an MTU of {mtu} bytes, and a frame of {frame_size} has \
+         room for one of {room} (use --frame-size 4096 for up to {most}, or lower the MTU)"
+    )]
+    MtuTooLarge {
+        /// The device.
+        device: String,
+        /// Its namespace.
+        netns: String,
+        /// Its MTU.
+        mtu: u32,
+        /// Bytes a frame.
+        frame_size: u32,
+        /// MTU that fits.
+        room: u32,
+        /// MTU that fits the largest frames.
+        most: u32,
+    },
+    /// More queues than a port may have.
+    #[error("{device} in namespace {netns} has {queues} queues; a port may have {most} (ethtool -L)")]
+    TooManyQueues {
+        /// The device.
+        device: String,
+        /// Its namespace.
+        netns: String,
+        /// Its queues.
+        queues: u32,
+        /// The limit.
+        most: u32,
+    },
+    /// All port slots are taken.
+    #[error("all {0} ports are in use (see --max-ports)")]
+    PortsFull(usize),
+    /// All namespace slots are taken.
+    #[error("all {0} namespaces are in use")]
+    NamespacesFull(usize),
+    /// AF_XDP.
+    #[error("namespace {netns}: {source}")]
+    Xsk {
+        /// The namespace.
+        netns: String,
+        /// What failed.
+        source: xsk::Error,
+    },
+    /// The XDP program.
+    #[error("namespace {netns}: {source}")]
+    Bpf {
+        /// The namespace.
+        netns: String,
+        /// What failed.
+        source: bpf::Error,
+    },
+    /// A map of the XDP program.
+    #[error("the XDP program's maps")]
+    Map(#[source] bpf::Error),
+    /// A worker thread does not answer.
+    #[error("worker {0} does not answer")]
+    WorkerSilent(u16),
+}

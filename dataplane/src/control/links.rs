@@ -1,0 +1,180 @@
+//! What control holds of the worker threads: the way to each, and the way back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::error::Error;
+use crate::id::{Generation, PortId, QueueId, WorkerId};
+use crate::port::{BATCH, Depot, FromWorker, Mesh, ToWorker};
+use crate::stats::WorkerStats;
+use crate::xsk::{Frame, Queue};
+
+/// A worker answers within one round; this is for a machine that stands still.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One worker, as control sees it.
+pub struct Worker {
+    /// Its messages.
+    pub inbox: Sender<ToWorker<Queue>>,
+    /// Its counters.
+    pub stats: Arc<WorkerStats>,
+    /// The processor it is pinned to.
+    pub cpu: Option<usize>,
+}
+
+/// All workers.
+pub struct Workers {
+    workers: Vec<Worker>,
+    answers: Receiver<FromWorker<Queue>>,
+    depot: Arc<Depot<Frame>>,
+    /// The workers' bells.
+    mesh: Arc<Mesh<Frame>>,
+    /// Frames of closed sockets that the depot had no room for.
+    spare: Vec<Frame>,
+    /// Queues that died, reported since they were last asked for.
+    dead: Vec<(PortId, Generation)>,
+}
+
+impl Workers {
+    /// Workers with their common way back and the depot of free frames.
+    #[must_use]
+    pub fn new(
+        workers: Vec<Worker>,
+        answers: Receiver<FromWorker<Queue>>,
+        depot: Arc<Depot<Frame>>,
+        mesh: Arc<Mesh<Frame>>,
+    ) -> Self {
+        Self { workers, answers, depot, mesh, spare: Vec::new(), dead: Vec::new() }
+    }
+
+    /// The workers in the order of their numbers.
+    #[must_use]
+    pub fn all(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// Number of workers.
+    #[must_use]
+    pub fn count(&self) -> u16 {
+        self.workers.len() as u16
+    }
+
+    /// Gives a queue to a worker.
+    pub fn add_queue(
+        &self,
+        worker: WorkerId,
+        port: PortId,
+        generation: Generation,
+        queue: QueueId,
+        io: Queue,
+    ) {
+        self.tell(worker, ToWorker::AddQueue { port, generation, queue, io });
+    }
+
+    fn tell(&self, worker: WorkerId, message: ToWorker<Queue>) {
+        // A worker that ended has dropped its inbox; control hears of that by
+        // `Stopped`, and what was sent is dropped with the channel.
+        let _ = self.workers[worker.index()].inbox.send(message);
+        self.mesh.bell(worker).ring();
+    }
+
+    fn ids(&self) -> Vec<WorkerId> {
+        (0..self.count()).map(WorkerId).collect()
+    }
+
+    /// Takes a port's queues back from all workers and closes them. When this
+    /// returns no worker holds a frame of the port's rings.
+    ///
+    /// # Errors
+    /// A worker does not answer.
+    pub fn remove_port(&mut self, port: PortId, generation: Generation) -> Result<(), Error> {
+        let mut waiting = self.ids();
+        for worker in &waiting {
+            self.tell(*worker, ToWorker::RemovePort { port, generation });
+        }
+        self.answers_until(&mut waiting, |answer| match answer {
+            FromWorker::PortRemoved { worker, port: p, generation: g }
+                if (*p, *g) == (port, generation) =>
+            {
+                Some(*worker)
+            }
+            FromWorker::Stopped { worker } => Some(*worker),
+            _ => None,
+        })
+    }
+
+    /// Ends all workers and closes their queues.
+    ///
+    /// # Errors
+    /// A worker does not answer.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        let mut waiting = self.ids();
+        for worker in &waiting {
+            self.tell(*worker, ToWorker::Stop);
+        }
+        self.answers_until(&mut waiting, |answer| match answer {
+            FromWorker::Stopped { worker } => Some(*worker),
+            _ => None,
+        })
+    }
+
+    /// Ports of which a queue died since the last call.
+    pub fn dead_ports(&mut self) -> Vec<(PortId, Generation)> {
+        while let Ok(answer) = self.answers.try_recv() {
+            self.take(answer);
+        }
+        self.put_spare();
+        std::mem::take(&mut self.dead)
+    }
+
+    /// Gives frames to whoever needs them.
+    pub fn free(&mut self, frames: Vec<Frame>) {
+        self.spare.extend(frames);
+        self.put_spare();
+    }
+
+    fn answers_until(
+        &mut self,
+        waiting: &mut Vec<WorkerId>,
+        done: impl Fn(&FromWorker<Queue>) -> Option<WorkerId>,
+    ) -> Result<(), Error> {
+        let end = Instant::now() + PATIENCE;
+        while let Some(first) = waiting.first() {
+            let silent = Error::WorkerSilent(first.0);
+            let left = end.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left) {
+                Ok(answer) => {
+                    if let Some(worker) = done(&answer) {
+                        waiting.retain(|w| *w != worker);
+                    }
+                    self.take(answer);
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(silent),
+                // All workers have ended: nobody is left to wait for.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, answer: FromWorker<Queue>) {
+        match answer {
+            FromWorker::QueueRemoved { io, .. } => self.free(io.close()),
+            FromWorker::QueueDead { port, generation, .. } => self.dead.push((port, generation)),
+            FromWorker::PortRemoved { .. } | FromWorker::Stopped { .. } => {}
+        }
+    }
+
+    fn put_spare(&mut self) {
+        while !self.spare.is_empty() {
+            let n = self.spare.len().min(BATCH);
+            let magazine = self.spare.drain(self.spare.len() - n..).collect();
+            if let Err(magazine) = self.depot.push(magazine) {
+                self.spare.extend(magazine);
+                return;
+            }
+        }
+    }
+}

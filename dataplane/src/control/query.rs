@@ -1,0 +1,205 @@
+//! Answers to `nsplane show`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Control;
+use super::namespaces::NamespaceState;
+use super::view::{self, Subject, View};
+use crate::id::{NsId, PortId};
+use crate::port::owner;
+use crate::tables::NextHop;
+use crate::xsk;
+
+impl Control {
+    /// Answers, or says why not: the namespace asked for is not one of ours.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn query(&self, subject: Subject, netns: Option<&str>) -> Result<View, String> {
+        let chosen = self.chosen(netns)?;
+        Ok(match subject {
+            Subject::Namespaces => {
+                View::Namespaces(chosen.iter().map(|(id, n)| namespace(*id, n)).collect())
+            }
+            Subject::Ports => View::Ports(
+                chosen.iter().flat_map(|(_, n)| self.ports_of(n).chain(not_ports(n))).collect(),
+            ),
+            Subject::Routes => {
+                View::Routes(chosen.iter().flat_map(|(_, n)| self.routes_of(n)).collect())
+            }
+            Subject::Neighbors => {
+                View::Neighbors(chosen.iter().flat_map(|(_, n)| self.neighbors_of(n)).collect())
+            }
+            Subject::Workers => View::Workers(self.workers_view()),
+            Subject::Counters => View::Counters(
+                chosen.iter().map(|(_, n)| self.counters_of(n)).collect::<Result<_, _>>()?,
+            ),
+        })
+    }
+
+    fn chosen(&self, netns: Option<&str>) -> Result<Vec<(NsId, &NamespaceState)>, String> {
+        let all = self.namespaces.iter().map(|(i, n)| (self.ns_id(i), n));
+        let chosen: Vec<_> =
+            all.filter(|(_, n)| netns.is_none_or(|name| n.netns.name() == name)).collect();
+        match netns {
+            Some(name) if chosen.is_empty() => {
+                let names: Vec<&str> = self.namespaces.iter().map(|(_, n)| n.netns.name()).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(format!("no namespace {name:?} here; there are: {names}"))
+            }
+            _ => Ok(chosen),
+        }
+    }
+
+    fn ports_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Port> + 'a {
+        n.ports.iter().filter_map(|(ifindex, id)| {
+            let port = self.ports.get(id.index())?;
+            let link = n.mirror.link(*ifindex)?;
+            let seen = self.world.ports.get(id.index()).and_then(Option::as_ref);
+            let mut socket = view::SocketCounts::default();
+            for q in &port.queues {
+                // A socket that died under us has no counters any more.
+                let s = xsk::stats(q.fd).unwrap_or_default();
+                socket.rx_dropped += s.rx_dropped;
+                socket.rx_ring_full += s.rx_ring_full;
+                socket.fill_ring_empty += s.fill_ring_empty;
+                socket.tx_invalid += s.tx_invalid;
+            }
+            let workers = port.queues.iter().map(|q| owner(*id, q.queue, self.workers.count()).0);
+            Some(view::Port {
+                netns: n.netns.name().to_owned(),
+                device: link.name.clone(),
+                ifindex: ifindex.0,
+                port: format!("{}.{}", id.0, port.generation.0),
+                mac: link.mac.to_string(),
+                mtu: link.mtu,
+                up: link.up && link.carrier,
+                xdp: port.attached.mode().name().to_owned(),
+                bind: port.queues.first().map_or("", |q| q.mode.name()).to_owned(),
+                queues: port.queues.len() as u16,
+                workers: workers.collect(),
+                forward_v4: seen.is_some_and(|p| p.forward_v4),
+                forward_v6: seen.is_some_and(|p| p.forward_v6),
+                socket,
+                reason: String::new(),
+            })
+        })
+    }
+
+    fn device_name(&self, n: &NamespaceState, port: PortId) -> Option<String> {
+        let state = self.ports.get(port.index())?;
+        Some(n.mirror.link(state.ifindex)?.name.clone())
+    }
+
+    fn routes_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Route> + 'a {
+        let v4 = n.compiled.v4.iter().map(|&(a, len, hop)| (IpAddr::V4(Ipv4Addr::from_bits(a)), len, hop));
+        let v6 = n.compiled.v6.iter().map(|&(a, len, hop)| (IpAddr::V6(Ipv6Addr::from_bits(a)), len, hop));
+        v4.chain(v6).map(|(addr, len, hop)| {
+            let hop = n.compiled.next_hops.get(hop as usize);
+            let (via, dev, mtu, tier) = match hop {
+                Some(NextHop::Forward { port, gateway, mtu }) => (
+                    gateway.map(|g| g.to_string()),
+                    self.device_name(n, *port),
+                    Some(*mtu),
+                    "userspace",
+                ),
+                _ => (None, None, None, "kernel"),
+            };
+            view::Route {
+                netns: n.netns.name().to_owned(),
+                dst: format!("{addr}/{len}"),
+                via,
+                dev,
+                mtu,
+                tier: tier.to_owned(),
+            }
+        })
+    }
+
+    fn neighbors_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Neighbor> + 'a {
+        n.compiled.neighbors.iter().map(|((port, addr), mac)| view::Neighbor {
+            netns: n.netns.name().to_owned(),
+            dst: addr.to_string(),
+            dev: self.device_name(n, *port).unwrap_or_default(),
+            lladdr: mac.to_string(),
+        })
+    }
+
+    fn workers_view(&self) -> Vec<view::Worker> {
+        let count = self.workers.count();
+        let drives = |w: usize| {
+            let all = self.ports.iter().flat_map(|(i, p)| p.queues.iter().map(move |q| (i, q)));
+            all.filter(|(i, q)| owner(PortId(*i as u16), q.queue, count).index() == w).count()
+        };
+        let rows = self.workers.all().iter().enumerate();
+        rows.map(|(i, w)| view::Worker {
+            worker: i as u16,
+            cpu: w.cpu,
+            queues: drives(i),
+            packets: w.stats.packets.get(),
+            rounds: w.stats.rounds.get(),
+            busy_rounds: w.stats.busy_rounds.get(),
+            sleeps: w.stats.sleeps.get(),
+            kicks: w.stats.kicks.get(),
+        })
+        .collect()
+    }
+
+    fn counters_of(&self, n: &NamespaceState) -> Result<view::Counters, String> {
+        let mut sum = n.retired.clone();
+        for id in n.ports.values() {
+            let now = self.totals_of(*id).map_err(|e| e.to_string())?;
+            if let Some(port) = self.ports.get(id.index()) {
+                sum = sum.plus(&now.since(&port.base));
+            }
+        }
+        Ok(sum.view(n.netns.name()))
+    }
+}
+
+fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
+    let tier = |reason: &Option<String>| {
+        reason.as_ref().map_or_else(|| "userspace".to_owned(), |r| format!("kernel: {r}"))
+    };
+    view::Namespace {
+        name: n.netns.name().to_owned(),
+        cookie: n.netns.cookie().0,
+        id: id.to_string(),
+        ports: n.ports.len(),
+        routes_v4: n.compiled.v4.len(),
+        routes_v6: n.compiled.v6.len(),
+        neighbors: n.compiled.neighbors.len(),
+        tier_v4: tier(&n.compiled.kernel_v4),
+        tier_v6: tier(&n.compiled.kernel_v6),
+    }
+}
+
+/// Devices that are no ports, with the reason; never `lo`.
+fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
+    let others = n.mirror.links().filter(|l| !l.is_loopback() && !n.ports.contains_key(&l.ifindex));
+    others.map(|l| {
+        let reason = match n.refused.get(&l.ifindex) {
+            Some((_, why)) => why.clone(),
+            None if !l.can_be_port() => format!("a {} is not driven", l.kind_name()),
+            None if !l.up => "down: becomes a port when it is up".to_owned(),
+            None => "not chosen by --device".to_owned(),
+        };
+        view::Port {
+            netns: n.netns.name().to_owned(),
+            device: l.name.clone(),
+            ifindex: l.ifindex.0,
+            port: String::new(),
+            mac: l.mac.to_string(),
+            mtu: l.mtu,
+            up: l.up && l.carrier,
+            xdp: String::new(),
+            bind: String::new(),
+            queues: 0,
+            workers: Vec::new(),
+            forward_v4: false,
+            forward_v6: false,
+            socket: view::SocketCounts::default(),
+            reason,
+        }
+    })
+}

@@ -1,0 +1,166 @@
+//! From a namespace's state to what workers and program see of it.
+//!
+//! Order matters where both change: the workers' tables are published before the
+//! program's maps send them more traffic, and the maps stop sending before tables
+//! are withdrawn. In between the kernel forwards, which is always right.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::Control;
+use super::compile::{Compiled, compile};
+use super::error::Error;
+use super::plan::{self, Action};
+use crate::id::{NsId, PortId};
+use crate::tables::fib::{Fib4, Fib6};
+use crate::tables::neigh::NeighTable;
+use crate::tables::{Namespace, Port, World};
+use nsplane_abi::PortConf;
+
+impl Control {
+    /// Publishes the namespace as its state is now.
+    pub(super) fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
+        let Some(state) = self.namespace(ns) else { return Ok(()) };
+        let compiled = compile(&state.mirror, &state.ports);
+        let tables = self.tables(ns, &compiled);
+        let index = usize::from(ns.index);
+        if self.world.namespaces.len() <= index {
+            self.world.namespaces.resize(index + 1, None);
+        }
+        self.world.namespaces[index] = Some(Arc::new(tables));
+        for p in &compiled.ports {
+            let Some(port) = self.ports.get(p.port.index()) else { continue };
+            let entry = Port {
+                ns,
+                generation: port.generation,
+                ifindex: port.ifindex,
+                mac: p.mac,
+                mtu: p.mtu,
+                forward_v4: p.forward_v4,
+                forward_v6: p.forward_v6,
+                rp_filter: p.rp_filter,
+                up: p.up,
+                queues: port.queues.len() as u16,
+            };
+            set(&mut self.world.ports, p.port, Some(entry));
+        }
+        self.publish();
+        let wanted = self.wanted_maps(ns, &compiled);
+        if let Some(state) = self.namespace_mut(ns) {
+            state.compiled = compiled;
+        }
+        self.apply_maps(ns, wanted)
+    }
+
+    /// The namespace's tables; what did not change is shared with those before.
+    fn tables(&self, ns: NsId, new: &Compiled) -> Namespace {
+        let state = self.namespace(ns).expect("the caller has the namespace");
+        let old = &state.compiled;
+        let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_ref);
+        let Some(before) = before.filter(|b| b.id == Some(ns)) else {
+            return Namespace {
+                id: Some(ns),
+                v4: Arc::new(Fib4::build(new.v4.iter().copied())),
+                v6: Arc::new(Fib6::build(new.v6.iter().copied())),
+                next_hops: new.next_hops.clone().into(),
+                neighbors: Arc::new(NeighTable::build(new.neighbors.iter().copied())),
+            };
+        };
+        let keep = |same: bool| same.then_some(before);
+        Namespace {
+            id: Some(ns),
+            v4: keep(old.v4 == new.v4).map_or_else(
+                || Arc::new(Fib4::build(new.v4.iter().copied())),
+                |b| b.v4.clone(),
+            ),
+            v6: keep(old.v6 == new.v6).map_or_else(
+                || Arc::new(Fib6::build(new.v6.iter().copied())),
+                |b| b.v6.clone(),
+            ),
+            next_hops: keep(old.next_hops == new.next_hops)
+                .map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
+            neighbors: keep(old.neighbors == new.neighbors).map_or_else(
+                || Arc::new(NeighTable::build(new.neighbors.iter().copied())),
+                |b| b.neighbors.clone(),
+            ),
+        }
+    }
+
+    fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
+        let max_frame = self.settings.memory.max_packet();
+        let mut wanted = plan::State::default();
+        for p in &compiled.ports {
+            let Some(port) = self.ports.get(p.port.index()) else { continue };
+            let conf = PortConf {
+                mac: p.mac.0,
+                flags: compiled.flags(p),
+                max_frame,
+                generation: port.generation.0,
+            };
+            wanted.ports.insert(p.port, conf);
+        }
+        wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
+        wanted.routes =
+            compiled.kernel_routes.iter().map(|(a, len, kernel)| ((ns, *a, *len), *kernel)).collect();
+        wanted
+    }
+
+    fn apply_maps(&mut self, ns: NsId, wanted: plan::State) -> Result<(), Error> {
+        let Some(state) = self.namespace(ns) else { return Ok(()) };
+        let actions = plan::diff(&state.maps, &wanted);
+        self.act(&actions)?;
+        if let Some(state) = self.namespace_mut(ns) {
+            state.maps = wanted;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, actions: &[Action]) -> Result<(), Error> {
+        for action in actions {
+            match *action {
+                Action::SetPort(port, conf) => self.bpf.set_port(port, conf),
+                Action::ClearPort(port) => self.bpf.clear_port(port),
+                Action::AddLocal(ns, addr) => self.bpf.add_local(ns, addr),
+                Action::RemoveLocal(ns, addr) => self.bpf.remove_local(ns, addr),
+                Action::SetRoute(ns, addr, len, kernel) => {
+                    self.bpf.set_route(ns, addr, len, kernel)
+                }
+                Action::RemoveRoute(ns, addr, len) => self.bpf.remove_route(ns, addr, len),
+            }
+            .map_err(Error::Map)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a port out of what the workers see.
+    pub(super) fn withdraw(&mut self, port: PortId) {
+        set(&mut self.world.ports, port, None);
+        self.publish();
+    }
+
+    /// Takes a namespace out of what workers and program see.
+    pub(super) fn forget_tables(&mut self, ns: NsId, maps: &plan::State) {
+        if let Some(slot) = self.world.namespaces.get_mut(usize::from(ns.index)) {
+            *slot = None;
+        }
+        self.publish();
+        if let Err(e) = self.act(&plan::diff(maps, &plan::State::default())) {
+            warn!(error = %e, "removing a namespace from the program's maps");
+        }
+    }
+
+    fn publish(&mut self) {
+        self.publisher.publish(Arc::new(World {
+            namespaces: self.world.namespaces.clone(),
+            ports: self.world.ports.clone(),
+        }));
+    }
+}
+
+fn set(ports: &mut Vec<Option<Port>>, port: PortId, entry: Option<Port>) {
+    if ports.len() <= port.index() {
+        ports.resize(port.index() + 1, None);
+    }
+    ports[port.index()] = entry;
+}

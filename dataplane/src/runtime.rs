@@ -1,1 +1,0 @@
-//! Threads: what is started in which order, and stopped in which.

@@ -1,0 +1,272 @@
+//! Threads: what is started in which order, and stopped in which.
+//!
+//! Start: look (capabilities, namespaces, their state, what the devices allow) before
+//! anything is changed; then memory, program, workers; then ports, whose traffic still
+//! goes to the kernel; then their entries are switched on. Stop is the reverse: entries
+//! and programs off first, so that the kernel forwards, then workers and sockets. An
+//! error on the way up runs the same way down. After `kill -9` the kernel itself takes
+//! programs and sockets away, for all of them live by file descriptors.
+
+mod afxdp;
+mod events;
+mod punt;
+mod workers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::api::{Call, ListenError, Listener, Response};
+use crate::bpf::{self, Bpf};
+use crate::control::links::Workers;
+use crate::control::targets::Targets;
+use crate::control::{self, Control, Parts, Settings};
+use crate::id::NsId;
+use crate::netns::{self, Netns, Selector};
+use crate::sys;
+use crate::xsk::{Mode, Region};
+use events::{FromKernel, Listeners};
+use workers::{Plan, Threads};
+
+/// What `nsplane run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespaces that are named; each must exist at the start.
+    pub selectors: Vec<Selector>,
+    /// All named namespaces of the host, also later ones.
+    pub all: bool,
+    /// Devices and memory.
+    pub settings: Settings,
+    /// Number of worker threads.
+    pub workers: u16,
+    /// Processors of the workers, in their order; chosen where empty.
+    pub pin: Vec<usize>,
+    /// Packets a second a namespace may punt.
+    pub punt_rate: u32,
+    /// The API's socket.
+    pub api: PathBuf,
+}
+
+/// Why nsplane does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Missing capabilities.
+    #[error("missing {0} (run as root, or give these capabilities)")]
+    Capabilities(String),
+    /// A namespace.
+    #[error(transparent)]
+    Netns(#[from] netns::Error),
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] ListenError),
+    /// Setting up.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    /// AF_XDP memory.
+    #[error(transparent)]
+    Xsk(#[from] crate::xsk::Error),
+    /// The XDP program.
+    #[error(transparent)]
+    Bpf(#[from] bpf::Error),
+    /// A thread could not be started or pinned.
+    #[error("{what}")]
+    Thread {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// `--pin` does not fit.
+    #[error("{0}")]
+    Pin(String),
+    /// No device for a zero-copy memory to begin with.
+    #[error("--bind zero-copy needs a device that is up at the start, to register the memory with")]
+    NoZeroCopyDevice,
+    /// A worker ended by itself: our bug. The kernel forwards from here on.
+    #[error("worker {0} ended unexpectedly; its namespaces are the kernel's again")]
+    WorkerDied(u16),
+}
+
+fn io(what: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Thread { what: what.to_owned(), source }
+}
+
+/// Runs until SIGTERM or SIGINT. Everything that was changed is changed back when
+/// this returns, also with an error.
+///
+/// # Errors
+/// What kept it from starting, or made it stop.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let missing = sys::cap::missing().map_err(io("reading this process' capabilities"))?;
+    if !missing.is_empty() {
+        let list = missing.iter().map(|c| format!("{} ({})", c.name, c.needed_for));
+        return Err(Error::Capabilities(list.collect::<Vec<_>>().join(", ")));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io("starting the async runtime"))?;
+    tokio::task::LocalSet::new().block_on(&runtime, start_and_serve(config))
+}
+
+async fn start_and_serve(config: &Config) -> Result<(), Error> {
+    let mut listeners = Listeners::new()?;
+    let found = find(config)?;
+    let mut states = Vec::new();
+    for netns in found {
+        let netns = Arc::new(netns);
+        let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
+        states.push((netns, monitor, mirror));
+    }
+    let seen: Vec<_> = states.iter().map(|(n, _, m)| (&**n, m)).collect();
+    control::check(&config.settings, &seen)?;
+    let listener = Listener::bind(&config.api)?;
+
+    let home = Arc::new(Netns::private("nsplane", true)?);
+    let first = control::first_device(&config.settings, &seen);
+    let (region, frames) = register(config, &home, first)?;
+    let mut bpf = Bpf::load(&bpf::Options { max_ports: u32::from(config.settings.max_ports) })?;
+    let targets = Arc::new(Targets::new(usize::from(config.settings.max_ports)));
+    let threads = workers::start(Plan {
+        config,
+        region: &region,
+        frames,
+        injector: bpf.take_injector()?,
+        targets: targets.clone(),
+        home,
+    })?;
+    let Threads { handles, workers, publisher } = threads;
+    let settings = config.settings.clone();
+    let control = Control::new(Parts { settings, bpf, region, workers, publisher, targets });
+    let mut daemon = Daemon { control, handles, listener, config };
+    let served = daemon.serve(states, &mut listeners).await;
+    daemon.control.shut_down();
+    daemon.handles.join();
+    served
+}
+
+fn find(config: &Config) -> Result<Vec<Netns>, Error> {
+    let mut found: Vec<Netns> = Vec::new();
+    for selector in &config.selectors {
+        let netns = netns::open(selector)?;
+        if let Some(first) = found.iter().find(|n| n.cookie() == netns.cookie()) {
+            return Err(Error::Control(control::Error::SameNamespace {
+                first: first.name().to_owned(),
+                second: netns.name().to_owned(),
+            }));
+        }
+        found.push(netns);
+    }
+    if config.all {
+        let rest = netns::list_all()?;
+        let is_new = |n: &Netns| found.iter().all(|f| f.cookie() != n.cookie());
+        let mut rest: Vec<Netns> = rest.into_iter().filter(is_new).collect();
+        found.append(&mut rest);
+    }
+    Ok(found)
+}
+
+fn register(
+    config: &Config,
+    home: &Netns,
+    first: Option<&Netns>,
+) -> Result<(Region, Vec<crate::xsk::Frame>), Error> {
+    let options = config.settings.memory;
+    let netns = match options.mode {
+        Mode::Copy => home,
+        Mode::ZeroCopy => first.ok_or(Error::NoZeroCopyDevice)?,
+    };
+    Ok(netns.run(|| Region::create(options))??)
+}
+
+/// The running whole.
+struct Daemon<'a> {
+    control: Control,
+    handles: workers::Handles,
+    listener: Listener,
+    config: &'a Config,
+}
+
+impl Daemon<'_> {
+    async fn serve(
+        &mut self,
+        states: Vec<events::Subscribed>,
+        listeners: &mut Listeners,
+    ) -> Result<(), Error> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(io("waiting for SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(io("waiting for SIGINT"))?;
+        for (netns, monitor, mirror) in states {
+            let ns = self.control.add_namespace(netns, mirror)?;
+            self.control.settle(ns, self.config.settings.strict)?;
+            listeners.listen(ns, monitor);
+        }
+        let (calls_in, mut calls) = mpsc::channel::<Call>(16);
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(250));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.announce();
+        loop {
+            tokio::select! {
+                Some(heard) = listeners.heard.recv() => self.hear(heard, listeners),
+                Ok(changes) = listeners.watcher.next() => {
+                    events::follow(&mut self.control, self.config, listeners, changes);
+                }
+                Some(call) = calls.recv() => self.answer(call),
+                // Never ends; dropped and made anew whenever another branch runs,
+                // while its connections are tasks of their own.
+                () = self.listener.serve(calls_in.clone()) => {}
+                _ = tick.tick() => {
+                    self.control.tick();
+                    if let Some(worker) = self.handles.dead_worker() {
+                        return Err(Error::WorkerDied(worker));
+                    }
+                }
+                _ = terminate.recv() => return self.leave("SIGTERM"),
+                _ = interrupt.recv() => return self.leave("SIGINT"),
+            }
+        }
+    }
+
+    fn announce(&self) {
+        let (namespaces, ports, workers) = self.control.size();
+        info!(namespaces, ports, workers, api = %self.config.api.display(), "ready");
+        // Without a service manager there is nobody to notify.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "ends the caller's loop as its result")]
+    fn leave(&self, signal: &str) -> Result<(), Error> {
+        info!(signal, "leaving: the kernel forwards");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        Ok(())
+    }
+
+    /// Applies everything that was heard up to now, and settles each namespace once.
+    fn hear(&mut self, first: FromKernel, listeners: &mut Listeners) {
+        let mut changed: Vec<NsId> = Vec::new();
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            if let Some(ns) = events::apply(&mut self.control, heard)
+                && !changed.contains(&ns)
+            {
+                changed.push(ns);
+            }
+            next = listeners.heard.try_recv().ok();
+        }
+        for ns in changed {
+            if let Err(e) = self.control.settle(ns, false) {
+                warn!(error = %e, "applying a change");
+            }
+        }
+    }
+
+    fn answer(&self, call: Call) {
+        let view = self.control.query(call.request.show, call.request.netns.as_deref());
+        let response = view.map_or_else(Response::Error, Response::Ok);
+        // A client that is gone needs no answer.
+        let _ = call.reply.send(response);
+    }
+}

@@ -1,0 +1,116 @@
+//! The punt thread: gives packets to the kernel's stack of their namespace.
+//!
+//! It takes what workers punted, enters the packet's namespace, and injects it as
+//! received on the device it came in on. Each packet costs a system call of 11 to
+//! 16 microseconds, which is why workers punt at a limited rate, and why nothing
+//! but the punted packets depends on this thread. Between bursts it goes back to
+//! its home namespace: a thread inside a namespace keeps it alive.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::bpf::Injector;
+use crate::control::targets::{Target, Targets};
+use crate::id::NetnsCookie;
+use crate::netns::Netns;
+use crate::port::{Depot, PuntQueue, Punted};
+use crate::sync::Doorbell;
+use crate::xsk::{Frame, Memory};
+
+/// What the thread works with.
+pub(super) struct Punt {
+    /// Packets to inject.
+    pub(super) queue: Arc<PuntQueue<Frame>>,
+    /// Where frames go when their packet is injected.
+    pub(super) depot: Arc<Depot<Frame>>,
+    /// The frames' memory.
+    pub(super) memory: Memory,
+    /// The way into the stack.
+    pub(super) injector: Injector,
+    /// Which device and namespace each port is.
+    pub(super) targets: Arc<Targets>,
+    /// Where the thread is while it has nothing to do.
+    pub(super) home: Arc<Netns>,
+    /// Rung by whoever pushes to the queue; its wake-up unparks this thread.
+    pub(super) bell: Arc<Doorbell>,
+    /// Set to end the thread.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// Bound of one sleep, against a wake-up lost by a bug.
+const SLEEP: Duration = Duration::from_millis(500);
+
+impl Punt {
+    /// Runs until `stop` is set and the bell rung.
+    pub(super) fn run(self) {
+        let mut here = self.home.cookie();
+        let mut free = ArrayVec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Some(mut punted) = self.queue.pop() {
+                self.inject(&mut punted, &mut here);
+                self.give_back(&mut free, punted.frame);
+                continue;
+            }
+            self.go_home(&mut here);
+            self.bell.arm();
+            if self.queue.is_empty() && !self.stop.load(Ordering::Relaxed) {
+                thread::park_timeout(SLEEP);
+            }
+            self.bell.disarm();
+        }
+        self.go_home(&mut here);
+    }
+
+    fn inject(&self, punted: &mut Punted<Frame>, here: &mut NetnsCookie) {
+        let target = self.targets.get(punted.port);
+        let Some(target) = target.filter(|t| t.generation == punted.generation) else {
+            self.targets.failed(punted.port).add(1);
+            return;
+        };
+        let packet = self.memory.packet(&mut punted.frame);
+        let done = Self::enter(&target, here)
+            && self.injector.inject(target.ifindex.0, packet).is_ok();
+        if !done {
+            self.targets.failed(punted.port).add(1);
+        }
+    }
+
+    fn enter(target: &Target, here: &mut NetnsCookie) -> bool {
+        let there = target.netns.cookie();
+        if *here == there {
+            return true;
+        }
+        let entered = target.netns.enter_current_thread().is_ok();
+        if entered {
+            *here = there;
+        }
+        entered
+    }
+
+    fn go_home(&self, here: &mut NetnsCookie) {
+        if *here != self.home.cookie() && self.home.enter_current_thread().is_ok() {
+            *here = self.home.cookie();
+        }
+    }
+
+    /// Only full magazines go to the depot: it has room for twice as many of them as
+    /// there are frames, so the wait for room ends.
+    fn give_back(&self, free: &mut ArrayVec<Frame, 64>, frame: Frame) {
+        free.push(frame);
+        if !free.is_full() {
+            return;
+        }
+        let mut magazine = std::mem::take(free);
+        while let Err(back) = self.depot.push(magazine) {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            magazine = back;
+            thread::yield_now();
+        }
+    }
+}

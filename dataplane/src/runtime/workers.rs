@@ -1,0 +1,240 @@
+//! Starts the worker threads and the punt thread, and joins them.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use crossbeam::channel;
+use tracing::info;
+
+use super::punt::Punt;
+use super::{Config, Error};
+use crate::bpf::Injector;
+use crate::control::links::{self, Workers};
+use crate::control::targets::Targets;
+use crate::id::WorkerId;
+use crate::netns::Netns;
+use crate::port::{BATCH, Depot, Mesh, PuntQueue};
+use crate::stats::WorkerStats;
+use crate::sync::{Doorbell, Publisher};
+use crate::sys;
+use crate::sys::poll::Poll;
+use crate::tables::World;
+use crate::worker::{self, Worker, idle};
+use crate::xsk::{Frame, Queue, Region};
+
+/// Batches that may wait between two workers.
+const HANDOVER_DEPTH: usize = 64;
+/// Packets that may wait to be punted.
+const PUNT_DEPTH: usize = 4096;
+
+/// What the threads are started with.
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a Config,
+    pub(super) region: &'a Region,
+    pub(super) frames: Vec<Frame>,
+    pub(super) injector: Injector,
+    pub(super) targets: Arc<Targets>,
+    pub(super) home: Arc<Netns>,
+}
+
+/// The started threads, and control's ends of what they share.
+pub(super) struct Threads {
+    pub(super) handles: Handles,
+    pub(super) workers: Workers,
+    pub(super) publisher: Publisher<World>,
+}
+
+/// Threads to be joined.
+pub(super) struct Handles {
+    workers: Vec<JoinHandle<()>>,
+    punt: Option<JoinHandle<()>>,
+    stop_punt: Arc<AtomicBool>,
+}
+
+impl Handles {
+    /// A worker that ended though nobody told it to.
+    pub(super) fn dead_worker(&self) -> Option<u16> {
+        self.workers.iter().position(JoinHandle::is_finished).map(|w| w as u16)
+    }
+
+    /// Waits for all threads. The workers have been told to stop before.
+    pub(super) fn join(&mut self) {
+        for handle in self.workers.drain(..) {
+            // A worker's panic was reported when it was found dead.
+            let _ = handle.join();
+        }
+        self.stop_punt.store(true, Ordering::Relaxed);
+        if let Some(handle) = self.punt.take() {
+            handle.thread().unpark();
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Starts everything.
+pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
+    let cpus = processors(plan.config)?;
+    let options = plan.region.memory().options();
+    let depot = fill_depot(plan.frames, options.frames as usize);
+    let punts = Arc::new(PuntQueue::new(PUNT_DEPTH));
+    let (punt_bell, punt_thread) = unparking_bell();
+    let stop_punt = Arc::new(AtomicBool::new(false));
+    let punt = Punt {
+        queue: punts.clone(),
+        depot: depot.clone(),
+        memory: plan.region.memory().clone(),
+        injector: plan.injector,
+        targets: plan.targets,
+        home: plan.home,
+        bell: punt_bell.clone(),
+        stop: stop_punt.clone(),
+    };
+    let punt = spawn("nsplane-punt", move || punt.run())?;
+    // Set once, here; a bell rung before finds nobody asleep anyway.
+    let _ = punt_thread.set(punt.thread().clone());
+
+    let polls: Vec<Poll> = (0..plan.config.workers)
+        .map(|_| Poll::new())
+        .collect::<Result<_, _>>()
+        .map_err(super::io("making an epoll set"))?;
+    let bells = polls.iter().map(|p| {
+        let bell = p.bell();
+        Doorbell::new(Box::new(move || bell.ring()))
+    });
+    let mesh = Arc::new(Mesh::new(bells.collect(), HANDOVER_DEPTH));
+    let publisher = Publisher::new(Arc::new(World::default()));
+    let (outbox, answers) = channel::unbounded();
+
+    let mut handles = Handles { workers: Vec::new(), punt: Some(punt), stop_punt };
+    let mut links = Vec::new();
+    for (i, (poll, cpu)) in polls.into_iter().zip(cpus).enumerate() {
+        let id = WorkerId(i as u16);
+        let (inbox_in, inbox) = channel::unbounded();
+        let stats = Arc::new(WorkerStats::new(usize::from(plan.config.settings.max_ports)));
+        let parts = worker::Parts {
+            memory: plan.region.memory().clone(),
+            inbox,
+            outbox: outbox.clone(),
+            world: publisher.reader(),
+            stats: stats.clone(),
+            punts: punts.clone(),
+            punt_bell: punt_bell.clone(),
+            depot: depot.clone(),
+            mesh: mesh.clone(),
+        };
+        let worker = Worker::new(&worker_config(plan.config, id), parts);
+        let name = format!("nsplane-w{i}");
+        handles.workers.push(spawn(&name, move || run(worker, poll, cpu))?);
+        info!(worker = i, cpu, "worker");
+        links.push(links::Worker { inbox: inbox_in, stats, cpu: Some(cpu) });
+    }
+    let workers = Workers::new(links, answers, depot, mesh);
+    Ok(Threads { handles, workers, publisher })
+}
+
+fn worker_config(config: &Config, id: WorkerId) -> worker::Config {
+    let frames = config.settings.memory.frames as usize;
+    let workers = config.workers;
+    let mut of_worker =
+        worker::Config::new(id, workers, usize::from(config.settings.max_ports), frames);
+    of_worker.punt_rate = (config.punt_rate / u32::from(workers)).max(1);
+    of_worker.punt_burst = (of_worker.punt_rate / 10).clamp(64, 2000);
+    of_worker
+}
+
+fn run(mut worker: Worker<Queue>, poll: Poll, cpu: usize) {
+    if let Err(e) = sys::thread::pin(cpu) {
+        // It was checked that we may; slower, but not wrong.
+        tracing::warn!(cpu, error = %e, "pinning a worker");
+    }
+    let start = Instant::now();
+    let mut sleep = Epoll { poll, watched: Vec::new() };
+    let now = || start.elapsed().as_nanos() as u64;
+    idle::run_loop(&mut worker, &mut sleep, &idle::Idle::default(), now);
+}
+
+/// A worker's sleep: until a socket is readable or its bell rings.
+struct Epoll {
+    poll: Poll,
+    watched: Vec<RawFd>,
+}
+
+impl idle::Sleep for Epoll {
+    fn watch(&mut self, fds: &mut dyn Iterator<Item = RawFd>) {
+        let now: Vec<RawFd> = fds.collect();
+        for fd in self.watched.drain(..).filter(|fd| !now.contains(fd)) {
+            // Closed already: then it has left the set by itself.
+            let _ = self.poll.remove(fd);
+        }
+        for fd in &now {
+            // There already, or a new socket under an old number: adding tells.
+            let _ = self.poll.add(*fd);
+        }
+        self.watched = now;
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.poll.wait(timeout);
+    }
+}
+
+/// The workers' processors: those asked for, or the last ones, so that the first,
+/// which most interrupts go to, stays free as long as it can.
+fn processors(config: &Config) -> Result<Vec<usize>, Error> {
+    let ours = sys::thread::processors().map_err(super::io("reading the processors we may use"))?;
+    let count = usize::from(config.workers);
+    if config.pin.is_empty() {
+        let skip = ours.len().saturating_sub(count);
+        return Ok(ours[skip..].iter().copied().cycle().take(count).collect());
+    }
+    if config.pin.len() != count {
+        return Err(Error::Pin(format!(
+            "--pin names {} processors for {count} workers",
+            config.pin.len()
+        )));
+    }
+    match config.pin.iter().find(|c| !ours.contains(c)) {
+        Some(cpu) => Err(Error::Pin(format!(
+            "--pin: processor {cpu} is not one that this process may use ({ours:?})"
+        ))),
+        None => Ok(config.pin.clone()),
+    }
+}
+
+fn fill_depot(frames: Vec<Frame>, count: usize) -> Arc<Depot<Frame>> {
+    // Room for every frame in full magazines, and as many again that are not full.
+    let depot = Depot::new(2 * count.div_ceil(BATCH) + 64);
+    let mut magazine = ArrayVec::new();
+    for frame in frames {
+        magazine.push(frame);
+        if magazine.is_full() {
+            let full = std::mem::take(&mut magazine);
+            assert!(depot.push(full).is_ok(), "the depot has room for all frames");
+        }
+    }
+    if !magazine.is_empty() {
+        assert!(depot.push(magazine).is_ok(), "the depot has room for all frames");
+    }
+    Arc::new(depot)
+}
+
+/// A bell that unparks the thread which is put into the cell later.
+fn unparking_bell() -> (Arc<Doorbell>, Arc<OnceLock<thread::Thread>>) {
+    let cell = Arc::new(OnceLock::<thread::Thread>::new());
+    let wakes = cell.clone();
+    let bell = Doorbell::new(Box::new(move || {
+        if let Some(thread) = wakes.get() {
+            thread.unpark();
+        }
+    }));
+    (Arc::new(bell), cell)
+}
+
+fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(f);
+    spawned.map_err(|source| Error::Thread { what: format!("starting thread {name}"), source })
+}

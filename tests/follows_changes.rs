@@ -1,0 +1,174 @@
+//! What is changed in the kernel is what nsplane forwards by, without a restart.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nsplane_tests::flow;
+use nsplane_tests::frame::Udp;
+use nsplane_tests::netns::{End, Netns, veth};
+use nsplane_tests::process::Nsplane;
+use nsplane_tests::raw::Raw;
+use nsplane_tests::tenant::{Family, Host, Tenant, TenantSpec};
+use nsplane_tests::wait::wait_until;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A tenant that nsplane routes, and a way to send a packet and see where it goes.
+struct Lab {
+    tenant: Tenant,
+    nsplane: Nsplane,
+    near: Raw,
+    macs: ([u8; 6], [u8; 6]),
+}
+
+impl Lab {
+    fn new(label: &str) -> Self {
+        let tenant = Tenant::new(label, &TenantSpec::default()).unwrap();
+        let nsplane = Nsplane::start(&[tenant.router()], &[]).unwrap();
+        for family in Family::BOTH {
+            let seen = flow::ping(tenant.host(Host::A), Host::B.address(family), 2).unwrap();
+            assert!(seen.received > 0, "no {family} through the router");
+        }
+        let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
+        let macs = (
+            tenant.router().mac("a0").unwrap(),
+            tenant.host(Host::A).mac(Host::DEVICE).unwrap(),
+        );
+        Self { tenant, nsplane, near, macs }
+    }
+
+    /// Sends a packet to `dst`; its frame as it arrives at `far`, if it does.
+    fn probe(&self, far: &Raw, dst: &str) -> Option<Vec<u8>> {
+        let dst: IpAddr = dst.parse().unwrap();
+        let src = if dst.is_ipv4() { Host::A.v4().into() } else { Host::A.v6().into() };
+        far.clear();
+        let mark = b"where does it go";
+        self.near.send(&Udp::new(self.macs, src, dst, mark).bytes()).unwrap();
+        far.receive(Duration::from_millis(100), |f| f.windows(mark.len()).any(|w| w == mark))
+    }
+
+    fn forwarded(&self) -> u64 {
+        let counters = self.nsplane.show("counters", &[]).unwrap();
+        counters[0]["userspace"]["forwarded"]["packets"].as_u64().unwrap()
+    }
+
+    /// Waits until packets to `dst` arrive at `far`, forwarded by nsplane itself.
+    fn wait_forwarded(&self, far: &Raw, dst: &str) {
+        wait_until(SOON, &format!("packets to {dst}"), || {
+            let before = self.forwarded();
+            self.probe(far, dst).is_some() && self.forwarded() > before
+        })
+        .unwrap_or_else(|e| panic!("{e}: {}", self.nsplane.show("counters", &[]).unwrap()));
+    }
+
+    fn wait_silent(&self, far: &Raw, dst: &str) {
+        wait_until(SOON, &format!("no packets to {dst}"), || self.probe(far, dst).is_none()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn routes() {
+    let lab = Lab::new("route");
+    let router = lab.tenant.router();
+    let far = Raw::open(lab.tenant.host(Host::B), Host::DEVICE).unwrap();
+    for (dst, via) in [("203.0.113.9", "10.0.1.2"), ("2001:db8:9::1", "fd00:0:0:1::2")] {
+        let prefix = if dst.contains(':') { "2001:db8:9::/48" } else { "203.0.113.0/24" };
+        assert!(lab.probe(&far, dst).is_none());
+        router.ip(&format!("route add {prefix} via {via}")).unwrap();
+        lab.wait_forwarded(&far, dst);
+        // A more specific route that only the kernel can follow takes its part away.
+        let host = if dst.contains(':') { format!("{dst}/128") } else { format!("{dst}/32") };
+        router.ip(&format!("route add blackhole {host}")).unwrap();
+        lab.wait_silent(&far, dst);
+        router.ip(&format!("route del blackhole {host}")).unwrap();
+        lab.wait_forwarded(&far, dst);
+        router.ip(&format!("route del {prefix} via {via}")).unwrap();
+        lab.wait_silent(&far, dst);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn neighbours() {
+    let lab = Lab::new("neigh");
+    let host = lab.tenant.host(Host::B);
+    let far = Raw::open(host, Host::DEVICE).unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+    // The host gets another MAC and says so.
+    host.ip("link set eth0 address 02:00:00:00:be:ef").unwrap();
+    lab.tenant.router().ip("neigh replace 10.0.1.2 lladdr 02:00:00:00:be:ef dev b0").unwrap();
+    wait_until(SOON, "packets to the new MAC", || {
+        lab.probe(&far, "10.0.1.2").is_some_and(|f| f[..6] == [2, 0, 0, 0, 0xbe, 0xef])
+    })
+    .unwrap();
+    // Forgotten: the kernel resolves it again, on our punt.
+    lab.tenant.router().ip("neigh del 10.0.1.2 dev b0").unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn link_down_and_up() {
+    let lab = Lab::new("link");
+    let router = lab.tenant.router();
+    let far = Raw::open(lab.tenant.host(Host::B), Host::DEVICE).unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+    router.ip("link set b0 down").unwrap();
+    lab.wait_silent(&far, "10.0.1.2");
+    router.ip("link set b0 up").unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+    // The same for the device that packets come in on.
+    router.ip("link set a0 down").unwrap();
+    router.ip("link set a0 up").unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn devices() {
+    let lab = Lab::new("device");
+    let router = lab.tenant.router();
+    let third = Netns::new("third").unwrap();
+    veth(&End::new(router, "c0"), &End::new(&third, "eth0")).unwrap();
+    router.ip("addr add 10.0.2.1/24 dev c0").unwrap();
+    third.ip("addr add 10.0.2.2/24 dev eth0").unwrap();
+    third.ip("route add default via 10.0.2.1").unwrap();
+    let far = Raw::open(&third, "eth0").unwrap();
+    lab.wait_forwarded(&far, "10.0.2.2");
+    router.ip("link set c0 mtu 1400").unwrap();
+    lab.wait_forwarded(&far, "10.0.2.2");
+    router.ip("link del c0").unwrap();
+    let gone = || {
+        let ports = lab.nsplane.show("ports", &[]).unwrap();
+        ports.as_array().unwrap().iter().all(|p| p["device"] != "c0")
+    };
+    wait_until(SOON, "the port to be gone", gone).unwrap();
+    // Made anew under the same name.
+    let fourth = Netns::new("fourth").unwrap();
+    veth(&End::new(router, "c0"), &End::new(&fourth, "eth0")).unwrap();
+    router.ip("addr add 10.0.2.1/24 dev c0").unwrap();
+    fourth.ip("addr add 10.0.2.2/24 dev eth0").unwrap();
+    fourth.ip("route add default via 10.0.2.1").unwrap();
+    let far = Raw::open(&fourth, "eth0").unwrap();
+    lab.wait_forwarded(&far, "10.0.2.2");
+    // The others were not disturbed.
+    let far = Raw::open(lab.tenant.host(Host::B), Host::DEVICE).unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_policy_rule_leaves_the_namespace_to_the_kernel() {
+    let lab = Lab::new("rule");
+    let router = lab.tenant.router();
+    let far = Raw::open(lab.tenant.host(Host::B), Host::DEVICE).unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+    router.ip("rule add from 10.0.0.2 blackhole").unwrap();
+    lab.wait_silent(&far, "10.0.1.2");
+    let shown = lab.nsplane.show("namespaces", &[]).unwrap();
+    let tier = shown[0]["tier_v4"].as_str().unwrap().to_owned();
+    assert!(tier.starts_with("kernel") && tier.contains("rule"), "{shown}");
+    router.ip("rule del from 10.0.0.2 blackhole").unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+}
