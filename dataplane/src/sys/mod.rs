@@ -3,6 +3,8 @@
 //! system call in its error.
 
 pub mod cap;
+pub mod ethtool;
 pub mod netns;
 pub mod poll;
+pub mod readable;
 pub mod thread;
