@@ -1,8 +1,6 @@
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    Emitable, NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
-};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteLwEnCapType, RouteMessage, RouteMetric,
     RouteNextHop, RouteType, RouteVia,
