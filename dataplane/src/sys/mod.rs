@@ -4,6 +4,8 @@
 
 pub mod bpf;
 pub mod cap;
+pub mod ethtool;
 pub mod netns;
 pub mod poll;
+pub mod readable;
 pub mod thread;

@@ -1,0 +1,307 @@
+//! One namespace's network state as the kernel has it, kept up by events.
+//!
+//! Pure: events in, state and what changed out. Each namespace has a mirror of
+//! its own (*replicated*).
+//!
+//! Not here: what the state means for forwarding (`compile`).
+//!
+//! Invariants:
+//! - Applying an event again changes nothing, so that a dump may be followed by
+//!   events that are already in it.
+//! - Where the kernel deletes without a word, the mirror does too:
+//!   - a device that goes down takes its IPv4 routes along, but for `local` ones,
+//!     and the next-hop objects that lead out of it, with the routes that use them
+//!     (net/ipv4/fib_semantics.c, `fib_sync_down_dev`; net/ipv4/nexthop.c);
+//!   - a deleted next-hop object takes its routes along;
+//!   - the last local route of an address takes along those that prefer it as
+//!     source (silent before Linux 6.6);
+//!   - a deleted device takes all that is its own along.
+//! - Where that cannot be followed exactly, [`Dirty::resync`] asks for a dump. A
+//!   device without carrier may or may not have lost its next-hop objects, and a
+//!   group's members are not kept.
+//!
+//! ```
+//! use nsplane::control::mirror::Mirror;
+//!
+//! let mirror = Mirror::from_dump(Vec::new());
+//! assert!(mirror.links.is_empty());
+//! ```
+
+mod routes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+
+use crate::id::IfIndex;
+use crate::netlink::{
+    Address, Event, Family, Link, Neighbor, Netconf, NextHopObject, Route, RouteKind, Rule, Scope,
+};
+
+pub use routes::Routes;
+
+/// Table of what is delivered locally (`RT_TABLE_LOCAL`).
+pub const TABLE_LOCAL: u32 = 255;
+/// Table that routes are put into by default (`RT_TABLE_MAIN`).
+pub const TABLE_MAIN: u32 = 254;
+/// Table that is looked into last (`RT_TABLE_DEFAULT`).
+pub const TABLE_DEFAULT: u32 = 253;
+
+/// What an event changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Dirty {
+    /// Devices.
+    pub links: bool,
+    /// Addresses of devices.
+    pub addresses: bool,
+    /// IPv4 routes, or next-hop objects.
+    pub routes_v4: bool,
+    /// IPv6 routes, or next-hop objects.
+    pub routes_v6: bool,
+    /// Rules.
+    pub rules: bool,
+    /// A neighbour's usable Ethernet address. Not: a change of its state only.
+    pub neighbors: bool,
+    /// Settings.
+    pub netconf: bool,
+    /// The mirror may be wrong: dump again, replay again.
+    pub resync: bool,
+}
+
+impl Dirty {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            links: self.links | other.links,
+            addresses: self.addresses | other.addresses,
+            routes_v4: self.routes_v4 | other.routes_v4,
+            routes_v6: self.routes_v6 | other.routes_v6,
+            rules: self.rules | other.rules,
+            neighbors: self.neighbors | other.neighbors,
+            netconf: self.netconf | other.netconf,
+            resync: self.resync | other.resync,
+        }
+    }
+
+    /// Something changed.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    fn routes(family: Family) -> Self {
+        match family {
+            Family::V4 => Self { routes_v4: true, ..Self::default() },
+            Family::V6 => Self { routes_v6: true, ..Self::default() },
+        }
+    }
+
+    fn when(self, changed: bool) -> Self {
+        if changed { self } else { Self::default() }
+    }
+}
+
+/// Settings of a scope, as far as the kernel told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `forwarding`.
+    pub forwarding: bool,
+    /// `rp_filter`.
+    pub rp_filter: u8,
+}
+
+/// The state of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// Devices.
+    pub links: BTreeMap<IfIndex, Link>,
+    /// Addresses of devices.
+    pub addresses: BTreeSet<Address>,
+    /// Routes of all tables.
+    pub routes: Routes,
+    /// Policy rules, in their order.
+    pub rules: BTreeSet<Rule>,
+    /// Neighbours.
+    pub neighbors: HashMap<(IfIndex, IpAddr), Neighbor>,
+    /// Settings.
+    pub netconf: HashMap<(Family, Scope), Settings>,
+    /// Next-hop objects.
+    pub nexthops: BTreeMap<u32, NextHopObject>,
+    /// Something about IPv4 routing could not be read.
+    pub unreadable_v4: bool,
+    /// Something about IPv6 routing could not be read.
+    pub unreadable_v6: bool,
+}
+
+impl Mirror {
+    /// The state that a dump tells.
+    #[must_use]
+    pub fn from_dump(events: Vec<Event>) -> Self {
+        let mut mirror = Self::default();
+        for event in events {
+            // Nothing was here before: what changed is everything.
+            let _ = mirror.apply(event);
+        }
+        mirror
+    }
+
+    /// Makes one change, and whatever the kernel did silently because of it.
+    pub fn apply(&mut self, event: Event) -> Dirty {
+        match event {
+            Event::Link(link) => self.link(link),
+            Event::LinkGone(ifindex) => self.link_gone(ifindex),
+            Event::Address(a) => {
+                Dirty { addresses: true, ..Dirty::default() }.when(self.addresses.insert(a))
+            }
+            Event::AddressGone(a) => {
+                Dirty { addresses: true, ..Dirty::default() }.when(self.addresses.remove(&a))
+            }
+            Event::Route(route, insert) => {
+                let dirty = Dirty::routes(Family::of(route.dst.addr));
+                dirty.when(self.routes.insert(route, insert))
+            }
+            Event::RouteGone(route) => self.route_gone(&route),
+            Event::Rule(rule) => {
+                Dirty { rules: true, ..Dirty::default() }.when(self.rules.insert(rule))
+            }
+            Event::RuleGone(rule) => {
+                Dirty { rules: true, ..Dirty::default() }.when(self.rules.remove(&rule))
+            }
+            Event::Neighbor(n) => {
+                let old = self.neighbors.insert((n.ifindex, n.addr), n);
+                Self::neighbors_dirty(old, Some(n))
+            }
+            Event::NeighborGone(ifindex, addr) => {
+                Self::neighbors_dirty(self.neighbors.remove(&(ifindex, addr)), None)
+            }
+            Event::Netconf(n) => self.settings(n),
+            Event::NetconfGone(family, scope) => {
+                let gone = self.netconf.remove(&(family, scope)).is_some();
+                Dirty { netconf: true, ..Dirty::default() }.when(gone)
+            }
+            Event::NextHop(object) => {
+                let old = self.nexthops.insert(object.id, object);
+                Self::both().when(old != Some(object))
+            }
+            Event::NextHopGone(id) => self.nexthop_gone(id),
+            Event::Unreadable(family) => {
+                match family {
+                    Family::V4 => self.unreadable_v4 = true,
+                    Family::V6 => self.unreadable_v6 = true,
+                }
+                Dirty { resync: true, ..Dirty::routes(family) }
+            }
+            Event::Overrun => Dirty { resync: true, ..Dirty::default() },
+        }
+    }
+
+    /// The device's own switch: IPv4 that arrives there may be routed.
+    #[must_use]
+    pub fn forwards_v4(&self, ifindex: IfIndex) -> bool {
+        self.netconf.get(&(Family::V4, Scope::Device(ifindex))).is_some_and(|s| s.forwarding)
+    }
+
+    /// The namespace's switch: IPv6 is asked for all devices at once
+    /// (net/ipv6/ip6_output.c, `ip6_forward`).
+    #[must_use]
+    pub fn forwards_v6(&self) -> bool {
+        self.netconf.get(&(Family::V6, Scope::All)).is_some_and(|s| s.forwarding)
+    }
+
+    /// The reverse-path filter in force: the stricter of the device's and `all`'s
+    /// number (`IN_DEV_RPFILTER`).
+    #[must_use]
+    pub fn rp_filter(&self, ifindex: IfIndex) -> u8 {
+        let of = |scope| self.netconf.get(&(Family::V4, scope)).map_or(0, |s| s.rp_filter);
+        of(Scope::All).max(of(Scope::Device(ifindex)))
+    }
+
+    fn both() -> Dirty {
+        Dirty { routes_v4: true, routes_v6: true, ..Dirty::default() }
+    }
+
+    fn neighbors_dirty(old: Option<Neighbor>, new: Option<Neighbor>) -> Dirty {
+        let usable = |n: Option<Neighbor>| n.and_then(|n| n.usable());
+        Dirty { neighbors: true, ..Dirty::default() }.when(usable(old) != usable(new))
+    }
+
+    fn settings(&mut self, n: Netconf) -> Dirty {
+        let settings = self.netconf.entry((n.family, n.scope)).or_default();
+        let old = *settings;
+        settings.forwarding = n.forwarding.unwrap_or(old.forwarding);
+        settings.rp_filter = n.rp_filter.unwrap_or(old.rp_filter);
+        Dirty { netconf: true, ..Dirty::default() }.when(old != *settings)
+    }
+
+    fn link(&mut self, link: Link) -> Dirty {
+        let (ifindex, up, carrier) = (link.ifindex, link.up, link.carrier);
+        let old = self.links.insert(ifindex, link);
+        let changed = old.as_ref() != self.links.get(&ifindex);
+        let mut dirty = Dirty { links: true, ..Dirty::default() }.when(changed);
+        let Some(old) = old else { return dirty };
+        if old.up && !up {
+            dirty = dirty.and(self.device_down(ifindex));
+        } else if old.carrier && !carrier && self.leads_out_of(ifindex).next().is_some() {
+            dirty.resync = true;
+        }
+        dirty
+    }
+
+    fn link_gone(&mut self, ifindex: IfIndex) -> Dirty {
+        let Some(_) = self.links.remove(&ifindex) else { return Dirty::default() };
+        let mut dirty = Dirty { links: true, ..Dirty::default() }.and(self.device_down(ifindex));
+        if self.routes.drop_device(ifindex) {
+            dirty = dirty.and(Self::both());
+        }
+        let before = (self.addresses.len(), self.neighbors.len(), self.netconf.len());
+        self.addresses.retain(|a| a.ifindex != ifindex);
+        self.neighbors.retain(|(i, _), _| *i != ifindex);
+        self.netconf.retain(|(_, scope), _| *scope != Scope::Device(ifindex));
+        dirty.addresses |= before.0 != self.addresses.len();
+        dirty.neighbors |= before.1 != self.neighbors.len();
+        dirty.netconf |= before.2 != self.netconf.len();
+        dirty
+    }
+
+    fn leads_out_of(&self, ifindex: IfIndex) -> impl Iterator<Item = u32> + '_ {
+        let leads = move |o: &&NextHopObject| o.hop.is_some_and(|h| h.oif == Some(ifindex));
+        self.nexthops.values().filter(leads).map(|o| o.id)
+    }
+
+    /// What goes with a device that is no longer up.
+    fn device_down(&mut self, ifindex: IfIndex) -> Dirty {
+        let mut dirty = Dirty::default();
+        let objects: Vec<u32> = self.leads_out_of(ifindex).collect();
+        for id in objects {
+            dirty = dirty.and(self.nexthop_gone(id));
+            // Groups lose the member, and end with their last, without a word too.
+            dirty.resync |= self.nexthops.values().any(|o| o.hop.is_none());
+        }
+        let links = &self.links;
+        let dead = |i: IfIndex| links.get(&i).is_none_or(|l| !l.up);
+        let dropped = self.routes.drop_dead_v4(ifindex, dead);
+        dirty.routes_v4 |= dropped.any;
+        dirty.resync |= dropped.several_hops;
+        dirty
+    }
+
+    fn nexthop_gone(&mut self, id: u32) -> Dirty {
+        let gone = self.nexthops.remove(&id).is_some();
+        let used = self.routes.drop_nexthop(id);
+        Self::both().when(gone | used)
+    }
+
+    fn route_gone(&mut self, route: &Route) -> Dirty {
+        let gone = self.routes.remove(route);
+        let local = route.kind == RouteKind::Local && route.dst.len == 32;
+        if gone && local && !self.routes.is_local_v4(route.dst.addr) {
+            self.routes.drop_prefsrc_v4(route.dst.addr);
+        }
+        Dirty::routes(Family::of(route.dst.addr)).when(gone)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

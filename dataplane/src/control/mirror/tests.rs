@@ -1,0 +1,345 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::Mac;
+use crate::netlink::{Hop, Insert, LinkKind, Prefix, XdpMode};
+
+pub(in super::super) fn link(index: u32, up: bool) -> Link {
+    Link {
+        ifindex: IfIndex(index),
+        name: format!("v{index}"),
+        mac: Some(Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()])),
+        mtu: 1500,
+        mtu6: None,
+        up,
+        carrier: up,
+        kind: LinkKind::Veth,
+        master: None,
+        peer: None,
+        peer_nsid: None,
+        rx_queues: 1,
+        tx_queues: 1,
+        xdp: XdpMode::None,
+        xdp_prog: 0,
+    }
+}
+
+/// "10.0.0.0/24" and the like.
+pub(in super::super) fn prefix(s: &str) -> Prefix {
+    let (addr, len) = s.split_once('/').unwrap();
+    Prefix { addr: addr.parse().unwrap(), len: len.parse().unwrap() }
+}
+
+pub(in super::super) fn hop(oif: u32, gateway: Option<&str>) -> Hop {
+    let gateway = gateway.map(|g| g.parse().unwrap());
+    Hop { oif: Some(IfIndex(oif)), gateway, encap: false }
+}
+
+pub(in super::super) fn route(dst: &str, hops: &[Hop]) -> Route {
+    Route {
+        table: TABLE_MAIN,
+        dst: prefix(dst),
+        source: None,
+        tos: 0,
+        priority: 0,
+        kind: RouteKind::Unicast,
+        prefsrc: None,
+        mtu: None,
+        nexthop: None,
+        hops: hops.to_vec(),
+        expires: false,
+        unknown: false,
+    }
+}
+
+pub(in super::super) fn local(addr: &str, oif: u32) -> Route {
+    let len = if addr.contains(':') { 128 } else { 32 };
+    Route {
+        table: TABLE_LOCAL,
+        kind: RouteKind::Local,
+        ..route(&format!("{addr}/{len}"), &[hop(oif, None)])
+    }
+}
+
+fn add(r: Route) -> Event {
+    Event::Route(r, Insert::First)
+}
+
+fn routes(m: &Mirror) -> Vec<Route> {
+    m.routes.iter().cloned().collect()
+}
+
+fn two_links() -> Mirror {
+    Mirror::from_dump(vec![Event::Link(link(1, true)), Event::Link(link(2, true))])
+}
+
+#[test]
+fn a_device_that_goes_down_takes_ipv4_routes_silently() {
+    let mut m = two_links();
+    let stays = [
+        local("10.0.0.1", 1),
+        route("10.2.0.0/16", &[hop(2, None)]),
+        route("10.3.0.0/16", &[hop(1, Some("10.0.0.9")), hop(2, Some("10.1.0.9"))]),
+        route("fd00::/64", &[hop(1, None)]),
+    ];
+    let mut all = stays.to_vec();
+    all.push(route("10.0.0.0/24", &[hop(1, None)]));
+    all.push(Route { table: 100, ..route("10.9.0.0/16", &[hop(1, Some("10.0.0.9"))]) });
+    for r in all {
+        assert!(m.apply(add(r)).any());
+    }
+    let dirty = m.apply(Event::Link(link(1, false)));
+    assert!(dirty.links && dirty.routes_v4 && !dirty.resync);
+    assert_eq!(m.routes.len(), stays.len());
+    assert!(stays.iter().all(|r| routes(&m).contains(r)));
+    // The last device of several next hops.
+    let dirty = m.apply(Event::Link(link(2, false)));
+    assert!(dirty.resync);
+    assert_eq!(routes(&m), [stays[0].clone(), stays[3].clone()].map(|r| r).to_vec().sorted());
+}
+
+trait Sorted {
+    fn sorted(self) -> Self;
+}
+
+impl Sorted for Vec<Route> {
+    fn sorted(mut self) -> Self {
+        self.sort_by_key(|r| (r.table, r.dst));
+        self
+    }
+}
+
+#[test]
+fn a_deleted_device_takes_all_that_is_its_own() {
+    let mut m = two_links();
+    let address = Address { ifindex: IfIndex(1), prefix: prefix("10.0.0.1/24") };
+    let neighbor = Neighbor {
+        ifindex: IfIndex(1),
+        addr: "10.0.0.9".parse().unwrap(),
+        mac: Some(Mac([2; 6])),
+        state: 2,
+    };
+    let scope = Scope::Device(IfIndex(1));
+    let on = Netconf { family: Family::V4, scope, forwarding: Some(true), rp_filter: None };
+    for e in [
+        Event::Address(address),
+        Event::Neighbor(neighbor),
+        Event::Netconf(on),
+        add(local("10.0.0.1", 1)),
+        add(route("fd00::/64", &[hop(1, None)])),
+        add(route("fd01::/64", &[hop(1, Some("fe80::1")), hop(2, Some("fe80::1"))])),
+    ] {
+        assert!(m.apply(e).any());
+    }
+    assert!(m.forwards_v4(IfIndex(1)));
+    let dirty = m.apply(Event::LinkGone(IfIndex(1)));
+    assert!(dirty.links && dirty.addresses && dirty.neighbors && dirty.netconf);
+    let left = route("fd01::/64", &[hop(2, Some("fe80::1"))]);
+    let expected = Mirror::from_dump(vec![Event::Link(link(2, true)), add(left)]);
+    assert_eq!(m, expected);
+    assert!(!m.apply(Event::LinkGone(IfIndex(1))).any());
+}
+
+#[test]
+fn a_next_hop_object_takes_its_routes_along() {
+    let mut m = two_links();
+    let object = NextHopObject { id: 5, hop: Some(hop(1, Some("10.0.0.9"))) };
+    let by_object = |dst: &str| Route { nexthop: Some(5), ..route(dst, &[]) };
+    for e in [Event::NextHop(object), add(by_object("10.5.0.0/16")), add(by_object("fd05::/64"))] {
+        assert!(m.apply(e).any());
+    }
+    let mut lost_carrier = link(1, true);
+    lost_carrier.carrier = false;
+    assert!(m.apply(Event::Link(lost_carrier)).resync, "the object may be gone");
+    assert_eq!(m.routes.len(), 2);
+    assert!(m.apply(Event::Link(link(1, false))).routes_v6);
+    assert!(m.routes.is_empty() && m.nexthops.is_empty());
+}
+
+#[test]
+fn an_address_takes_routes_along_that_prefer_it() {
+    let mut m = two_links();
+    let prefers = Route {
+        prefsrc: Some("10.0.0.7".parse().unwrap()),
+        ..route("10.5.0.0/16", &[hop(1, None)])
+    };
+    assert!(m.apply(add(local("10.0.0.7", 1))).any());
+    assert!(m.apply(add(prefers)).any());
+    assert!(m.apply(Event::RouteGone(local("10.0.0.7", 1))).any());
+    assert!(m.routes.is_empty());
+}
+
+#[test]
+fn ipv4_routes_of_one_key_keep_the_kernels_order() {
+    let mut m = two_links();
+    let r = |gw: &str| route("10.5.0.0/16", &[hop(1, Some(gw))]);
+    let (a, b, c, d) = (r("10.0.0.1"), r("10.0.0.2"), r("10.0.0.3"), r("10.0.0.4"));
+    for (r, how) in [(&a, Insert::First), (&b, Insert::Last), (&c, Insert::First)] {
+        assert!(m.apply(Event::Route(r.clone(), how)).any());
+        let _ =
+            m.apply(Event::Route(r.clone(), if how == Insert::First { Insert::Last } else { how }));
+    }
+    assert_eq!(routes(&m), [c, a.clone(), b.clone()]);
+    assert!(m.apply(Event::Route(d.clone(), Insert::Replace)).any());
+    assert_eq!(routes(&m), [d.clone(), a.clone(), b.clone()]);
+    assert!(m.apply(Event::RouteGone(a.clone())).any());
+    assert!(!m.apply(Event::RouteGone(a)).any(), "another route of the key is not taken for it");
+    assert_eq!(routes(&m), [d, b]);
+}
+
+#[test]
+fn ipv6_merges_next_hops_and_takes_them_out() {
+    let mut m = two_links();
+    let r = |hops: &[Hop]| route("fd05::/64", hops);
+    let (a, b, c) = (hop(1, Some("fe80::1")), hop(2, Some("fe80::2")), hop(2, Some("fe80::3")));
+    for hops in [&[a][..], &[b, a], &[c, a, b]] {
+        assert!(m.apply(Event::Route(r(hops), Insert::Last)).any());
+    }
+    assert_eq!(routes(&m), [r(&[c, a, b])]);
+    assert!(m.apply(Event::RouteGone(r(&[a]))).any());
+    assert_eq!(routes(&m), [r(&[c, b])]);
+    assert!(m.apply(Event::Route(r(&[a]), Insert::Replace)).any());
+    assert_eq!(routes(&m), [r(&[a])]);
+    assert!(m.apply(Event::RouteGone(r(&[a]))).any());
+    assert!(m.routes.is_empty());
+}
+
+#[test]
+fn ipv6_routes_on_links_stand_side_by_side() {
+    let mut m = two_links();
+    let r = |oif| route("fe80::/64", &[hop(oif, None)]);
+    assert!(m.apply(Event::Route(r(1), Insert::First)).any());
+    assert!(m.apply(Event::Route(r(2), Insert::First)).any());
+    assert_eq!(m.routes.len(), 2);
+    assert!(m.apply(Event::RouteGone(r(1))).any());
+    assert_eq!(routes(&m), [r(2)]);
+}
+
+#[test]
+fn only_a_usable_address_dirties_neighbours() {
+    let mut m = two_links();
+    let n = |state, mac| {
+        let addr = "10.0.0.9".parse().unwrap();
+        Event::Neighbor(Neighbor { ifindex: IfIndex(1), addr, mac, state })
+    };
+    let mac = Some(Mac([2; 6]));
+    assert!(!m.apply(n(0x01, None)).any(), "incomplete");
+    assert!(m.apply(n(0x02, mac)).neighbors, "reachable");
+    assert!(!m.apply(n(0x04, mac)).any(), "stale");
+    assert!(m.apply(n(0x20, None)).neighbors, "failed");
+}
+
+#[test]
+fn settings_merge_and_the_stricter_filter_counts() {
+    let mut m = two_links();
+    let dev = Scope::Device(IfIndex(1));
+    let set = |scope, forwarding, rp_filter| {
+        Event::Netconf(Netconf { family: Family::V4, scope, forwarding, rp_filter })
+    };
+    assert!(m.apply(set(dev, Some(true), Some(0))).netconf);
+    assert!(m.apply(set(dev, None, Some(2))).netconf);
+    assert!(m.forwards_v4(IfIndex(1)));
+    assert_eq!(m.rp_filter(IfIndex(1)), 2);
+    assert!(m.apply(set(Scope::All, Some(false), Some(1))).netconf);
+    assert_eq!((m.rp_filter(IfIndex(1)), m.rp_filter(IfIndex(2))), (2, 1));
+    assert!(!m.forwards_v6());
+}
+
+#[test]
+fn what_cannot_be_read_or_was_lost_asks_for_a_dump() {
+    let mut m = two_links();
+    assert!(m.apply(Event::Overrun).resync);
+    assert!(m.apply(Event::Unreadable(Family::V6)).resync);
+    assert!(m.unreadable_v6 && !m.unreadable_v4);
+}
+
+/// A kernel that is simple enough to be right: one route a key, and it tells every
+/// change that it makes but for those that the real one does not tell.
+#[derive(Clone, Default)]
+struct Kernel {
+    up: [bool; 3],
+    routes: BTreeMap<(u32, u8), (u32, bool)>,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Add { key: (u32, u8), oif: u32, local: bool },
+    Del { key: (u32, u8) },
+    Link { index: u32, up: bool },
+}
+
+impl Kernel {
+    fn event(&self, key: (u32, u8)) -> Route {
+        let (oif, local) = self.routes[&key];
+        let kind = if local { RouteKind::Local } else { RouteKind::Unicast };
+        Route { table: key.0, kind, ..route(&format!("10.{}.0.0/16", key.1), &[hop(oif, None)]) }
+    }
+
+    fn act(&mut self, act: &Act) -> Vec<Event> {
+        match *act {
+            Act::Add { key, oif, local } => {
+                if !self.up[oif as usize] {
+                    return Vec::new();
+                }
+                let replace = self.routes.insert(key, (oif, local)).is_some();
+                let how = if replace { Insert::Replace } else { Insert::First };
+                vec![Event::Route(self.event(key), how)]
+            }
+            Act::Del { key } => {
+                if !self.routes.contains_key(&key) {
+                    return Vec::new();
+                }
+                let event = Event::RouteGone(self.event(key));
+                self.routes.remove(&key);
+                vec![event]
+            }
+            Act::Link { index, up } => {
+                self.up[index as usize] = up;
+                if !up {
+                    self.routes.retain(|_, (oif, local)| *oif != index || *local);
+                }
+                vec![Event::Link(link(index, up))]
+            }
+        }
+    }
+
+    fn dump(&self) -> Vec<Event> {
+        let links = (0..3).map(|i| Event::Link(link(i, self.up[i as usize])));
+        links.chain(self.routes.keys().map(|k| add(self.event(*k)))).collect()
+    }
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let key = (prop::sample::select(vec![TABLE_MAIN, 100]), 0_u8..4);
+    prop_oneof![
+        4 => (key.clone(), 0_u32..3, any::<bool>())
+            .prop_map(|(key, oif, local)| Act::Add { key, oif, local }),
+        2 => key.prop_map(|key| Act::Del { key }),
+        1 => (0_u32..3, any::<bool>()).prop_map(|(index, up)| Act::Link { index, up }),
+    ]
+}
+
+proptest! {
+    /// Wherever the dump falls among the events, replaying all of them upon it
+    /// gives what the kernel has in the end.
+    #[test]
+    fn replay_upon_a_dump_gives_the_kernels_state(
+        acts in prop::collection::vec(act(), 0..40),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let mut kernel = Kernel { up: [true; 3], ..Kernel::default() };
+        let dump_at = at.index(acts.len() + 1);
+        let (mut dump, mut queue) = (kernel.dump(), Vec::new());
+        for (i, act) in acts.iter().enumerate() {
+            queue.extend(kernel.act(act));
+            if i + 1 == dump_at {
+                dump = kernel.dump();
+            }
+        }
+        let mut mirror = Mirror::from_dump(dump);
+        for event in queue {
+            let _ = mirror.apply(event);
+        }
+        prop_assert_eq!(mirror, Mirror::from_dump(kernel.dump()));
+    }
+}

@@ -1,0 +1,137 @@
+//! Devices: `struct ifinfomsg` and `IFLA_*` (include/uapi/linux/if_link.h).
+
+use super::super::event::{Event, Link, LinkKind, XdpMode};
+use super::Skip;
+use super::attrs::{Value, split, word};
+use crate::id::{IfIndex, Mac};
+
+const ADDRESS: u16 = 1;
+const IFNAME: u16 = 3;
+const MTU: u16 = 4;
+const LINK: u16 = 5;
+const MASTER: u16 = 10;
+const LINKINFO: u16 = 18;
+const AF_SPEC: u16 = 26;
+const NUM_TX_QUEUES: u16 = 31;
+const NUM_RX_QUEUES: u16 = 32;
+const LINK_NETNSID: u16 = 37;
+const XDP: u16 = 43;
+
+const INFO_KIND: u16 = 1;
+const XDP_ATTACHED: u16 = 2;
+const XDP_PROG_ID: u16 = 4;
+const INET6_CONF: u16 = 2;
+/// `DEVCONF_MTU6`: index into the array of `INET6_CONF`.
+const DEVCONF_MTU6: usize = 2;
+
+const IFF_UP: u32 = 1;
+const IFF_LOOPBACK: u32 = 1 << 3;
+const IFF_RUNNING: u32 = 1 << 6;
+const IFF_LOWER_UP: u32 = 1 << 16;
+const ARPHRD_ETHER: u16 = 1;
+
+/// A link message. Those of other families than `AF_UNSPEC` tell about a part of
+/// the link only: a bridge's `DELLINK` is a port that left it, not a dead device.
+pub(super) fn link(payload: &[u8], gone: bool) -> Result<Event, Skip> {
+    let (head, rest) = split::<16>(payload)?;
+    if head[0] != 0 {
+        return Err(Skip::Ignored);
+    }
+    let ifindex = IfIndex(word(&head, 4)?);
+    if gone {
+        return Ok(Event::LinkGone(ifindex));
+    }
+    let flags = word(&head, 8)?;
+    let mut link = Link {
+        ifindex,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        mtu6: None,
+        up: flags & IFF_UP != 0,
+        carrier: flags & (IFF_RUNNING | IFF_LOWER_UP) == IFF_RUNNING | IFF_LOWER_UP,
+        kind: kind_without_name(flags, u16::from_ne_bytes([head[2], head[3]])),
+        master: None,
+        peer: None,
+        peer_nsid: None,
+        rx_queues: 1,
+        tx_queues: 1,
+        xdp: XdpMode::None,
+        xdp_prog: 0,
+    };
+    for attr in rest.attrs() {
+        let (kind, value) = attr?;
+        fill(&mut link, kind, value)?;
+    }
+    // A wireless driver's own events come as link messages without most of the link.
+    if link.name.is_empty() || link.mtu == 0 {
+        return Err(Skip::Ignored);
+    }
+    Ok(Event::Link(link))
+}
+
+fn fill(link: &mut Link, kind: u16, value: Value<'_>) -> Result<(), Skip> {
+    let some = |index: u32| (index != 0).then_some(IfIndex(index));
+    match kind {
+        ADDRESS => link.mac = value.0.try_into().ok().map(Mac),
+        IFNAME => link.name = value.text(),
+        MTU => link.mtu = value.u32()?,
+        LINK => link.peer = some(value.u32()?),
+        MASTER => link.master = some(value.u32()?),
+        LINK_NETNSID => link.peer_nsid = Some(value.i32()?),
+        NUM_TX_QUEUES => link.tx_queues = value.u32()?,
+        NUM_RX_QUEUES => link.rx_queues = value.u32()?,
+        // Nested, and a driver may put anything there: what cannot be read is
+        // left at what it was, the link itself is still a link.
+        LINKINFO => link.kind = info_kind(value).unwrap_or(link.kind.clone()),
+        AF_SPEC => link.mtu6 = mtu6(value),
+        XDP => (link.xdp, link.xdp_prog) = xdp(value),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn kind_without_name(flags: u32, link_type: u16) -> LinkKind {
+    if flags & IFF_LOOPBACK != 0 {
+        LinkKind::Loopback
+    } else if link_type == ARPHRD_ETHER {
+        LinkKind::Physical
+    } else {
+        LinkKind::Other(format!("type {link_type}"))
+    }
+}
+
+fn find(value: Value<'_>, wanted: u16) -> Option<Value<'_>> {
+    value.attrs().map_while(Result::ok).find(|(kind, _)| *kind == wanted).map(|(_, v)| v)
+}
+
+fn info_kind(value: Value<'_>) -> Option<LinkKind> {
+    let name = find(value, INFO_KIND)?.text();
+    Some(match name.as_str() {
+        "veth" => LinkKind::Veth,
+        "macvlan" => LinkKind::Macvlan,
+        "dummy" => LinkKind::Dummy,
+        "bridge" => LinkKind::Bridge,
+        "vlan" => LinkKind::Vlan,
+        "vrf" => LinkKind::Vrf,
+        _ => LinkKind::Other(name),
+    })
+}
+
+fn mtu6(value: Value<'_>) -> Option<u32> {
+    let inet6 = find(value, u16::try_from(libc::AF_INET6).ok()?)?;
+    let conf = find(inet6, INET6_CONF)?;
+    Value(conf.0.get(DEVCONF_MTU6 * 4..)?).u32().ok()
+}
+
+fn xdp(value: Value<'_>) -> (XdpMode, u32) {
+    let mode = match find(value, XDP_ATTACHED).and_then(|v| v.u8().ok()) {
+        None | Some(0) => XdpMode::None,
+        Some(1) => XdpMode::Native,
+        Some(2) => XdpMode::Generic,
+        Some(3) => XdpMode::Offload,
+        Some(_) => XdpMode::Several,
+    };
+    let prog = find(value, XDP_PROG_ID).and_then(|v| v.u32().ok()).unwrap_or(0);
+    (mode, prog)
+}

@@ -1,0 +1,148 @@
+//! One namespace's events, as they happen.
+
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use tokio::io::unix::AsyncFd;
+
+use super::decode::{Tally, decode};
+use super::event::Event;
+use super::{Error, request};
+use crate::id::IfIndex;
+use crate::netns::Netns;
+use crate::sys;
+
+/// `RTNLGRP_*` of include/uapi/linux/rtnetlink.h: links, neighbours, and of both
+/// families addresses, routes, rules and settings, and next-hop objects.
+const GROUPS: [u32; 11] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32];
+/// Bytes of messages that may wait in the kernel: some 50,000 route changes.
+const RECEIVE_BUFFER: u32 = 32 << 20;
+/// Larger than any message (a link with many virtual functions).
+const DATAGRAM: usize = 64 << 10;
+/// Datagrams that one batch takes: a flood must not keep the caller from its
+/// other work.
+const BATCH: usize = 4096;
+
+/// A socket in a namespace that hears of every change to its network state.
+///
+/// The socket holds the namespace alive: drop the monitor when it is to go.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: AsyncFd<Socket>,
+    name: String,
+    buffer: Vec<u8>,
+    tally: Tally,
+}
+
+impl Monitor {
+    /// Subscribes to the namespace's changes. Dump after this, not before.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered, or a group not be joined.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O.
+    pub fn open(ns: &Netns) -> Result<Self, Error> {
+        let name = ns.name().to_owned();
+        let call = |call, source| Error::Socket { name: name.clone(), call, source };
+        let mut socket = ns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(|e| call("socket", e))?;
+        sys::netns::receive_buffer(socket.as_fd(), RECEIVE_BUFFER)
+            .map_err(|e| call("setsockopt(SO_RCVBUF)", e.source))?;
+        socket.set_non_blocking(true).map_err(|e| call("ioctl(FIONBIO)", e))?;
+        socket.bind_auto().map_err(|e| call("bind", e))?;
+        for group in GROUPS {
+            socket
+                .add_membership(group)
+                .map_err(|e| call("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))?;
+        }
+        let socket = sys::readable::netlink(socket).map_err(|e| call("epoll_ctl", e))?;
+        Ok(Self { socket, name, buffer: vec![0; DATAGRAM], tally: Tally::default() })
+    }
+
+    /// Waits for events and returns all that are queued, at least one, at most
+    /// a few thousand messages' worth. Safe to cancel: nothing is lost.
+    ///
+    /// # Errors
+    /// Where the socket fails; lost messages are [`Event::Overrun`], not an error.
+    pub async fn next(&mut self) -> Result<Vec<Event>, Error> {
+        loop {
+            let mut ready = match self.socket.readable().await {
+                Ok(ready) => ready,
+                Err(source) => return Err(self.failed("epoll_wait", source)),
+            };
+            let socket = ready.get_inner();
+            let mut events = Vec::new();
+            let drained = drain(socket, &mut self.buffer, &mut events, &mut self.tally);
+            if matches!(drained, Ok(true)) {
+                ready.clear_ready();
+            }
+            drained.map_err(|source| self.failed("recv", source))?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// What is queued now, without waiting; the replay after a dump.
+    ///
+    /// # Errors
+    /// As [`Monitor::next`].
+    pub fn queued(&mut self) -> Result<Vec<Event>, Error> {
+        let mut events = Vec::new();
+        let mut done = false;
+        while !done {
+            let socket = self.socket.get_ref();
+            done = drain(socket, &mut self.buffer, &mut events, &mut self.tally)
+                .map_err(|source| self.failed("recv", source))?;
+        }
+        Ok(events)
+    }
+
+    /// Asks the kernel to resolve a neighbour, or to confirm a stale one. Does not
+    /// wait; the answer is a [`Event::Neighbor`], a refusal is counted.
+    ///
+    /// # Errors
+    /// Where the request cannot be sent.
+    pub fn resolve(&self, ifindex: IfIndex, addr: IpAddr) -> Result<(), Error> {
+        let request = request::resolve(ifindex, addr);
+        let kernel = SocketAddr::new(0, 0);
+        let sent = self.socket.get_ref().send_to(&request, &kernel, 0);
+        sent.map(|_| ()).map_err(|source| self.failed("sendto", source))
+    }
+
+    /// Messages that gave no event so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn failed(&self, call: &'static str, source: io::Error) -> Error {
+        Error::Socket { name: self.name.clone(), call, source }
+    }
+}
+
+/// Reads up to a batch of datagrams. True: the queue is empty.
+fn drain(
+    socket: &Socket,
+    buffer: &mut [u8],
+    events: &mut Vec<Event>,
+    tally: &mut Tally,
+) -> io::Result<bool> {
+    for _ in 0..BATCH {
+        let mut room = &mut buffer[..];
+        // MSG_TRUNC: the length is the message's, also where it did not fit.
+        match socket.recv(&mut room, libc::MSG_TRUNC) {
+            Ok(n) => match buffer.get(..n) {
+                Some(datagram) => decode(datagram, events, tally),
+                None => events.push(Event::Overrun),
+            },
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => events.push(Event::Overrun),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,87 @@
+//! Requests to the kernel, as bytes.
+
+use std::net::IpAddr;
+
+use super::decode::rtm;
+use super::event::Family;
+use crate::id::IfIndex;
+
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_CREATE: u16 = 0x400;
+/// `NTF_USE`: as if the kernel itself had a packet for the neighbour.
+const NTF_USE: u8 = 1;
+const NDA_DST: u16 = 1;
+
+/// Something to be dumped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dump {
+    /// Its name in errors.
+    pub(super) what: &'static str,
+    rtm: u16,
+    family: Option<Family>,
+    /// Bytes of the family's fixed part.
+    head: usize,
+}
+
+/// Everything, in the order that the module's head asks for: links and next-hop
+/// objects, whose dumps wait for the kernel's lock, before routes.
+pub(super) const DUMPS: [Dump; 12] = [
+    Dump { what: "links", rtm: rtm::LINK, family: None, head: 16 },
+    Dump { what: "next hops", rtm: rtm::NEXTHOP, family: None, head: 8 },
+    Dump { what: "IPv4 settings", rtm: rtm::NETCONF, family: Some(Family::V4), head: 1 },
+    Dump { what: "IPv6 settings", rtm: rtm::NETCONF, family: Some(Family::V6), head: 1 },
+    Dump { what: "IPv4 rules", rtm: rtm::RULE, family: Some(Family::V4), head: 12 },
+    Dump { what: "IPv6 rules", rtm: rtm::RULE, family: Some(Family::V6), head: 12 },
+    Dump { what: "IPv4 addresses", rtm: rtm::ADDR, family: Some(Family::V4), head: 8 },
+    Dump { what: "IPv6 addresses", rtm: rtm::ADDR, family: Some(Family::V6), head: 8 },
+    Dump { what: "IPv4 routes", rtm: rtm::ROUTE, family: Some(Family::V4), head: 12 },
+    Dump { what: "IPv6 routes", rtm: rtm::ROUTE, family: Some(Family::V6), head: 12 },
+    Dump { what: "IPv4 neighbours", rtm: rtm::NEIGH, family: Some(Family::V4), head: 12 },
+    Dump { what: "IPv6 neighbours", rtm: rtm::NEIGH, family: Some(Family::V6), head: 12 },
+];
+
+fn af(family: Option<Family>) -> u8 {
+    let af = match family {
+        None => libc::AF_UNSPEC,
+        Some(Family::V4) => libc::AF_INET,
+        Some(Family::V6) => libc::AF_INET6,
+    };
+    // Their numbers are 0, 2 and 10.
+    af as u8
+}
+
+fn message(rtm: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(16 + body.len()).unwrap_or(u32::MAX);
+    let mut out = Vec::with_capacity(len as usize);
+    out.extend(len.to_ne_bytes());
+    out.extend(rtm.to_ne_bytes());
+    out.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    out.extend(sequence.to_ne_bytes());
+    out.extend(0_u32.to_ne_bytes());
+    out.extend(body);
+    out
+}
+
+/// Asks for all of something.
+pub(super) fn dump(dump: Dump, sequence: u32) -> Vec<u8> {
+    let mut body = vec![0; dump.head];
+    body[0] = af(dump.family);
+    message(dump.rtm + 2, NLM_F_DUMP, sequence, &body)
+}
+
+/// Makes the kernel resolve a neighbour, or confirm one that is stale.
+pub(super) fn resolve(ifindex: IfIndex, addr: IpAddr) -> Vec<u8> {
+    let mut body = vec![0; 12];
+    body[0] = af(Some(Family::of(addr)));
+    body[4..8].copy_from_slice(&ifindex.0.to_ne_bytes());
+    body[10] = NTF_USE;
+    let (bytes, len): (Vec<u8>, u16) = match addr {
+        IpAddr::V4(a) => (a.octets().to_vec(), 4 + 4),
+        IpAddr::V6(a) => (a.octets().to_vec(), 4 + 16),
+    };
+    body.extend(len.to_ne_bytes());
+    body.extend(NDA_DST.to_ne_bytes());
+    body.extend(bytes);
+    message(rtm::NEIGH, NLM_F_CREATE, 0, &body)
+}
