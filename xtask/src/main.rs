@@ -1,3 +1,5 @@
 //! The project's own commands.
 
+mod ebpf;
+
 fn main() {}
