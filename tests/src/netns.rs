@@ -136,6 +136,18 @@ impl Netns {
             .with_context(|| format!("no device {device} in {}", self.name))
     }
 
+    /// The Ethernet address of a device of this namespace.
+    ///
+    /// # Errors
+    /// There is no such device, or it has none.
+    pub fn mac(&self, device: &str) -> Result<[u8; 6]> {
+        let shown = self.ip_json(&format!("link show dev {device}"))?;
+        let text = shown[0]["address"].as_str().unwrap_or_default();
+        parse_mac(text).with_context(|| {
+            format!("{device} of {} has no Ethernet address but {text:?}", self.name)
+        })
+    }
+
     /// Runs `work` inside the namespace, on a thread of its own: the caller's
     /// thread never leaves its namespace. Sockets that `work` makes stay where
     /// they were made and may be returned.
@@ -227,6 +239,12 @@ pub fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> =
+        text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    bytes?.try_into().ok()
+}
+
 /// Removes the lab's namespaces whose process no longer lives, and returns their
 /// names.
 ///
@@ -271,5 +289,7 @@ mod tests {
     #[test]
     fn macs_are_written_as_iproute2_does() {
         assert_eq!(show_mac([2, 0, 0xab, 0, 0, 1]), "02:00:ab:00:00:01");
+        assert_eq!(parse_mac("02:00:ab:00:00:01"), Some([2, 0, 0xab, 0, 0, 1]));
+        assert_eq!(parse_mac("02:00:ab"), None);
     }
 }

@@ -10,11 +10,35 @@
 //! Every tenant has these very addresses; only marks and, unless asked for,
 //! Ethernet addresses tell tenants apart.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 
 use crate::netns::{End, Netns, veth};
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, for tests that try each.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
 
 /// Which of a tenant's two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +72,24 @@ impl Host {
     #[must_use]
     pub fn v6(self) -> Ipv6Addr {
         Ipv6Addr::new(0xfd00, 0, 0, u16::from(self.number()), 0, 0, 0, 2)
+    }
+
+    /// The other host.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// The host's address of one family.
+    #[must_use]
+    pub fn address(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4().into(),
+            Family::V6 => self.v6().into(),
+        }
     }
 
     /// The router's IPv4 address on the host's network.
@@ -158,14 +200,14 @@ impl Tenant {
         &self.router
     }
 
-    /// Turns NAPI on for what a host receives, or for what the router receives
-    /// from it: frames redirected by XDP into a veth are lost silently unless
-    /// its peer polls, which GRO makes it do (so does an XDP program there).
+    /// Switches GRO of the router's device towards a host. On, it makes that device
+    /// poll (NAPI) even without an XDP program: frames that XDP redirects into a
+    /// veth whose peer does not poll are lost without a word.
     ///
     /// # Errors
     /// `ethtool` failed.
-    pub fn set_gro(&self, at_router_from: Host, on: bool) -> Result<()> {
-        let device = at_router_from.router_device();
+    pub fn set_gro(&self, towards: Host, on: bool) -> Result<()> {
+        let device = towards.router_device();
         let switch = if on { "on" } else { "off" };
         self.router.exec("ethtool", ["-K", device, "gro", switch]).map(drop)
     }
