@@ -7,6 +7,7 @@
 //! | [`tenant`] | two hosts and a router, wired by veth pairs |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
 //! | [`flow`] | ping and TCP transfers between namespaces |
+//! | [`interrupt`] | Ctrl-C as a flag, for whoever has to clean up |
 //! | [`wait`] | waiting for a condition instead of sleeping |
 //!
 //! Not here: generated load (`nsplane-bench`), and anything of the dataplane's
@@ -28,6 +29,7 @@
 
 pub mod command;
 pub mod flow;
+pub mod interrupt;
 pub mod netns;
 pub mod process;
 #[allow(unsafe_code, reason = "system calls that std does not have")]

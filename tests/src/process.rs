@@ -13,7 +13,7 @@ use crate::netns::Netns;
 use crate::wait::{wait_for, wait_until};
 use crate::{command, sys};
 
-/// The binary's path, set by `cargo xtask test` and `demo`.
+/// Names another binary than the workspace's release build.
 pub const BIN_ENV: &str = "NSPLANE_BIN";
 
 const START: Duration = Duration::from_secs(20);
@@ -36,10 +36,14 @@ impl Nsplane {
     /// # Errors
     /// There is none.
     pub fn binary() -> Result<PathBuf> {
-        let path = std::env::var_os(BIN_ENV).map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/nsplane"),
-            PathBuf::from,
-        );
+        let built = || {
+            let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+                || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+                PathBuf::from,
+            );
+            target.join("release/nsplane")
+        };
+        let path = std::env::var_os(BIN_ENV).map_or_else(built, PathBuf::from);
         if !path.is_file() {
             bail!("no nsplane at {}: build it, or set {BIN_ENV}", path.display());
         }

@@ -45,3 +45,14 @@ fn named(call: &str) -> io::Error {
     let error = io::Error::last_os_error();
     io::Error::new(error.kind(), format!("{call}: {error}"))
 }
+
+/// Has `handler`, which must be async-signal-safe, called when `signal` comes.
+/// System calls that wait are ended by it (no SA_RESTART).
+pub(crate) fn on_signal(signal: i32, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sigaction: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    // SAFETY: the action is valid and outlives the call; the old one is not asked for.
+    let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    check("sigaction", result)
+}
