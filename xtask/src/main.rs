@@ -6,6 +6,7 @@
 
 mod demo;
 mod ebpf;
+mod layers;
 mod progress;
 mod setup;
 
@@ -32,6 +33,8 @@ enum Command {
         #[arg(long)]
         ebpf: bool,
     },
+    /// Check that imports in dataplane/src go down the layers only.
+    CheckLayers,
     /// Build the eBPF objects from source into ebpf/.
     BuildEbpf {
         /// Build below target/ only, and fail where the committed objects have other
@@ -57,6 +60,7 @@ fn run(command: &Command) -> Result<()> {
     let root = root();
     match command {
         Command::Setup { ebpf } => setup::setup(&root, *ebpf),
+        Command::CheckLayers => layers::check(&root),
         Command::BuildEbpf { check } => {
             setup::setup(&root, true)?;
             if *check { ebpf::check_committed(&root).map(drop) } else { ebpf::build_all(&root) }
