@@ -19,6 +19,8 @@ use anyhow::{Context, Result, bail, ensure};
 use object::build::elf::{Builder, SectionData};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionFlags, elf};
 
+use crate::progress::say;
+
 /// What all objects are built for: the little-endian machines' eBPF.
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -53,6 +55,47 @@ pub(crate) struct Checked {
     pub(crate) committed: PathBuf,
     /// How they compare.
     pub(crate) verdict: Verdict,
+}
+
+/// Whether a toolchain is here that can build the objects.
+pub(crate) fn ready(root: &Path) -> bool {
+    Toolchain::find(root).is_ok()
+}
+
+/// [`build`], and says what was built.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn build_all(root: &Path) -> Result<()> {
+    say("building the eBPF objects");
+    for object in build(root)? {
+        say(&format!("built {}", object.display()));
+    }
+    Ok(())
+}
+
+/// [`check`], and says what was found. Returns the fresh objects.
+///
+/// # Errors
+/// As [`check`], or an object that differs or is missing.
+pub(crate) fn check_committed(root: &Path) -> Result<Vec<PathBuf>> {
+    say("building the eBPF objects afresh, to compare with the committed ones");
+    let mut fresh = Vec::new();
+    let mut wrong = Vec::new();
+    for object in check(root)? {
+        let path = object.committed.display();
+        match object.verdict {
+            Verdict::Same => say(&format!("{path}: the same instructions")),
+            Verdict::NotCompared => {
+                say(&format!("{path}: not compared, this toolchain is not the recorded one"));
+            }
+            Verdict::Differs => wrong.push(format!("{path} has other instructions")),
+            Verdict::Missing => wrong.push(format!("{path} is not committed")),
+        }
+        fresh.push(object.fresh);
+    }
+    ensure!(wrong.is_empty(), "{}: run `cargo xtask build-ebpf`", wrong.join(", "));
+    Ok(fresh)
 }
 
 /// Builds all objects into `ebpf/` and records the toolchain. Returns their paths.

@@ -1,5 +1,76 @@
-//! The project's own commands.
+//! The project's own commands; `cargo xtask help` lists them.
+//!
+//! Needs stable Rust and a linker, no C library: what a command needs beyond that
+//! is for `setup` to install.
+#![deny(unsafe_code)]
 
+mod demo;
 mod ebpf;
+mod layers;
+mod progress;
+mod setup;
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the machine lacks to build, run and test (Debian 12).
+    Setup {
+        /// Also what rebuilds the eBPF objects: a Rust with its library's source,
+        /// LLVM, and bpf-linker, which takes a minute to build.
+        #[arg(long)]
+        ebpf: bool,
+    },
+    /// Check that imports in dataplane/src go down the layers only.
+    CheckLayers,
+    /// Build the eBPF objects from source into ebpf/.
+    BuildEbpf {
+        /// Build below target/ only, and fail where the committed objects have other
+        /// instructions than their sources make.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Two tenants with the same addresses, routed by the kernel, then by nsplane.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    let root = root();
+    match command {
+        Command::Setup { ebpf } => setup::setup(&root, *ebpf),
+        Command::CheckLayers => layers::check(&root),
+        Command::BuildEbpf { check } => {
+            setup::setup(&root, true)?;
+            if *check { ebpf::check_committed(&root).map(drop) } else { ebpf::build_all(&root) }
+        }
+        Command::Demo(args) => demo::demo(&root, args),
+    }
+}
+
+/// The directory of the workspace.
+fn root() -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    dir.parent().unwrap_or(dir).to_owned()
+}

@@ -12,6 +12,7 @@
 pub mod headers;
 pub mod reason;
 pub mod tag;
+pub mod traffic;
 
 pub use reason::PassReason;
 pub use tag::Tag;
