@@ -46,6 +46,9 @@ pub struct Port {
     pub rp_filter: RpFilter,
     /// Packets can leave here: administratively up, with carrier.
     pub up: bool,
+    /// Queues that workers drive, numbered from 0; who drives which is
+    /// [`crate::port::owner`]'s to say.
+    pub queues: u16,
 }
 
 /// The kernel's `rp_filter`: which sources are believed.
