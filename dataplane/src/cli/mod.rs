@@ -1,8 +1,8 @@
 //! The command line.
 
-pub mod print;
-pub mod run;
-pub mod show;
+pub(crate) mod print;
+pub(crate) mod run;
+pub(crate) mod show;
 
 use std::path::PathBuf;
 
@@ -16,15 +16,15 @@ use nsplane::control::view::Subject;
 /// with the kernel.
 #[derive(Debug, Parser)]
 #[command(name = "nsplane", version)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Drive the devices of namespaces, in the foreground, until SIGTERM or SIGINT.
     Run(Box<Run>),
     /// Show what a running nsplane does.
@@ -33,51 +33,51 @@ pub enum Command {
 
 /// `nsplane run`.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// A namespace: its name (`ip netns`), a path to it, or `pid:N`. May be repeated.
     #[arg(long = "netns", value_name = "NETNS", required_unless_present = "all")]
-    pub netns: Vec<String>,
+    pub(crate) netns: Vec<String>,
     /// All named namespaces (/run/netns, /var/run/docker/netns), also later ones.
     #[arg(long)]
-    pub all: bool,
+    pub(crate) all: bool,
     /// Only these devices become ports. May be repeated.
     #[arg(long = "device", value_name = "DEV")]
-    pub devices: Vec<String>,
+    pub(crate) devices: Vec<String>,
     /// Number of worker threads.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub workers: u16,
+    pub(crate) workers: u16,
     /// Processors to pin the workers to, in their order. Without it the last
     /// processors of this process' set, one each.
     #[arg(long, value_delimiter = ',', value_name = "CPU")]
-    pub pin: Vec<usize>,
+    pub(crate) pin: Vec<usize>,
     /// How the sockets are bound. Zero-copy needs a driver that can, on every port.
     #[arg(long, value_enum, default_value_t = Bind::Copy)]
-    pub bind: Bind,
+    pub(crate) bind: Bind,
     /// How the XDP program is attached: native where the driver can, else generic.
     #[arg(long, value_enum, default_value_t = Xdp::Auto)]
-    pub xdp: Xdp,
+    pub(crate) xdp: Xdp,
     /// Frames of memory shared with the kernel.
     #[arg(long, default_value_t = 32_768)]
-    pub frames: u32,
+    pub(crate) frames: u32,
     /// Bytes a frame: 2048, or 4096 for MTUs above 1778.
     #[arg(long, default_value_t = 2048)]
-    pub frame_size: u32,
+    pub(crate) frame_size: u32,
     /// Entries of each AF_XDP ring, a power of two.
     #[arg(long, default_value_t = 1024)]
-    pub ring_size: u32,
+    pub(crate) ring_size: u32,
     /// Most ports at one time.
     #[arg(long, default_value_t = 1024)]
-    pub max_ports: u16,
+    pub(crate) max_ports: u16,
     /// Packets a second that each namespace may hand to its kernel from userspace.
     #[arg(long, default_value_t = 20_000)]
-    pub punt_rate: u32,
+    pub(crate) punt_rate: u32,
     #[command(flatten)]
-    pub api: Api,
+    pub(crate) api: Api,
 }
 
 /// How sockets are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Bind {
+pub(crate) enum Bind {
     /// The kernel copies: every device can do it.
     Copy,
     /// The device reads and writes our memory.
@@ -86,7 +86,7 @@ pub enum Bind {
 
 /// How the program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Xdp {
+pub(crate) enum Xdp {
     /// Native where the driver can, else generic.
     Auto,
     /// In the driver.
@@ -97,24 +97,24 @@ pub enum Xdp {
 
 /// Where the running nsplane listens.
 #[derive(Clone, Debug, Args)]
-pub struct Api {
+pub(crate) struct Api {
     /// Unix socket of the API.
     #[arg(long = "api", value_name = "PATH", default_value = "/run/nsplane/api.sock")]
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 /// `nsplane show`.
 #[derive(Debug, Args)]
-pub struct Show {
+pub(crate) struct Show {
     /// What to show.
     #[arg(value_enum)]
-    pub subject: Subject,
+    pub(crate) subject: Subject,
     /// Only this namespace.
     #[arg(long = "netns", value_name = "NETNS")]
-    pub netns: Option<String>,
+    pub(crate) netns: Option<String>,
     /// As JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    pub api: Api,
+    pub(crate) api: Api,
 }

@@ -3,7 +3,7 @@
 use nsplane::control::view::{Amount, Counters, View};
 
 /// The rows of a view as a JSON array.
-pub fn json(view: &View) -> serde_json::Value {
+pub(crate) fn json(view: &View) -> serde_json::Value {
     let rows = match view {
         View::Namespaces(v) => serde_json::to_value(v),
         View::Ports(v) => serde_json::to_value(v),
@@ -16,7 +16,7 @@ pub fn json(view: &View) -> serde_json::Value {
 }
 
 /// The view as a table with a head line; columns are as wide as they need.
-pub fn table(view: &View) -> String {
+pub(crate) fn table(view: &View) -> String {
     match view {
         View::Namespaces(v) => columns(
             &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "IPV4", "IPV6"],

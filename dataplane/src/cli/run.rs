@@ -7,7 +7,7 @@ use nsplane::{bpf, control, runtime, xsk};
 use super::{Bind, Run, Xdp};
 
 /// Runs the command.
-pub fn run(args: &Run) -> Result<()> {
+pub(crate) fn run(args: &Run) -> Result<()> {
     let selectors: Vec<Selector> = args.netns.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
     let config = runtime::Config {
         selectors,

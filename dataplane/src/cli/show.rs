@@ -6,7 +6,7 @@ use nsplane::api;
 use super::{Show, print};
 
 /// Runs the command.
-pub fn show(args: &Show) -> Result<()> {
+pub(crate) fn show(args: &Show) -> Result<()> {
     let request = api::Request { show: args.subject, netns: args.netns.clone() };
     let view = api::ask(&args.api.path, &request).with_context(|| {
         format!("asking the nsplane at {} (is it running? see --api)", args.api.path.display())

@@ -9,14 +9,8 @@ pub enum Error {
     #[error(transparent)]
     Netns(#[from] netns::Error),
     /// Reading the namespace's state.
-    #[error("namespace {netns}: reading its state by netlink failed")]
-    Netlink {
-        /// The namespace.
-        netns: String,
-        /// What failed.
-        #[source]
-        source: netlink::Error,
-    },
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
     /// Two selectors name one namespace.
     #[error("{first} and {second} are the same namespace")]
     SameNamespace {
@@ -81,7 +75,7 @@ pub enum Error {
         source: xsk::Error,
     },
     /// The XDP program.
-    #[error("namespace {netns}: {source}")]
+    #[error("namespace {netns}: {}", advised(.source))]
     Bpf {
         /// The namespace.
         netns: String,
@@ -89,9 +83,14 @@ pub enum Error {
         source: bpf::Error,
     },
     /// A map of the XDP program.
-    #[error("the XDP program's maps")]
+    #[error("the XDP program's maps: {0}")]
     Map(#[source] bpf::Error),
     /// A worker thread does not answer.
     #[error("worker {0} does not answer")]
     WorkerSilent(u16),
+}
+
+/// An error with what to do about it, where that is known.
+pub fn advised(error: &bpf::Error) -> String {
+    error.advice().map_or_else(|| error.to_string(), |advice| format!("{error} ({advice})"))
 }

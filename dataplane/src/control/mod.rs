@@ -12,6 +12,7 @@
 //! It runs on one thread; nothing here is called by a worker.
 
 pub mod compile;
+pub mod devices;
 pub mod error;
 pub mod links;
 pub mod mirror;
@@ -31,11 +32,13 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+pub use devices::{check, first_namespace};
 pub use error::Error;
 pub use settings::Settings;
 
 use crate::bpf::Bpf;
 use crate::id::NsId;
+use crate::netns::Netns;
 use crate::sync::Publisher;
 use crate::tables::World;
 use crate::xsk::Region;
@@ -126,6 +129,19 @@ impl Control {
         if let Err(e) = self.workers.stop() {
             warn!(error = %e, "stopping the workers");
         }
+    }
+
+    /// The namespace that a name belongs to.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<NsId> {
+        let found = self.namespaces.iter().find(|(_, n)| n.netns.name() == name);
+        found.map(|(i, _)| self.ns_id(i))
+    }
+
+    /// A namespace's handle.
+    #[must_use]
+    pub fn netns(&self, ns: NsId) -> Option<Arc<Netns>> {
+        Some(self.namespace(ns)?.netns.clone())
     }
 
     fn ns_id(&self, index: usize) -> NsId {

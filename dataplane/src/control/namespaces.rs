@@ -8,7 +8,8 @@ use tracing::{info, warn};
 use super::Control;
 use super::compile::Compiled;
 use super::error::Error;
-use super::mirror::Mirror;
+use super::devices::{unfit, wanted};
+use super::mirror::{Dirty, Mirror};
 use super::plan;
 use super::totals::Totals;
 use crate::id::{IfIndex, NsId, PortId};
@@ -86,12 +87,10 @@ impl Control {
     }
 
     /// Changes of a namespace's state. They take effect at the next [`Self::settle`].
-    pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) {
-        if let Some(n) = self.namespace_mut(ns) {
-            for event in events {
-                n.mirror.apply(event);
-            }
-        }
+    /// Returns what kinds of state changed, and whether some was lost.
+    pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
+        let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
+        events.into_iter().fold(Dirty::default(), |sum, event| sum.and(n.mirror.apply(event)))
     }
 
     /// Brings ports, tables and maps in step with the namespace's state.
@@ -122,16 +121,13 @@ impl Control {
     /// Devices of the namespace that should be ports now.
     fn wanted(&self, ns: NsId) -> Vec<Link> {
         let Some(state) = self.namespace(ns) else { return Vec::new() };
-        let devices = &self.settings.devices;
-        let asked = |l: &&Link| devices.is_empty() || devices.contains(&l.name);
-        let eligible = state.mirror.links().filter(|l| l.can_be_port());
-        // A socket can be bound only while the device is up.
-        eligible.filter(asked).filter(|l| l.up).cloned().collect()
+        wanted(&self.settings, &state.mirror).cloned().collect()
     }
 
     fn drop_lost_ports(&mut self, ns: NsId) {
         let Some(state) = self.namespace(ns) else { return };
-        let there = |i: &IfIndex| state.mirror.link(*i).is_some_and(Link::can_be_port);
+        let links = &state.mirror.links;
+        let there = |i: &IfIndex| links.get(i).is_some_and(|l| unfit(l).is_none());
         let lost: Vec<PortId> =
             state.ports.iter().filter(|(i, _)| !there(i)).map(|(_, p)| *p).collect();
         for port in lost {

@@ -16,9 +16,10 @@ use super::error::Error;
 use super::targets::Target;
 use super::totals::Totals;
 use super::Control;
+use super::devices::check_device;
 use crate::bpf;
 use crate::id::{Generation, IfIndex, NsId, PortId, QueueId};
-use crate::netlink::{self, Link};
+use crate::netlink::{Link, LinkKind};
 use crate::netns::Netns;
 use crate::port::owner;
 use crate::xsk;
@@ -79,7 +80,7 @@ impl Control {
             .map(|(q, b)| QueueState { queue: QueueId(q as u16), fd: b.fd, mode: b.mode })
             .collect();
         for q in &states {
-            if let Err(e) = self.bpf.set_socket(id, q.queue, q.fd) {
+            if let Err(e) = self.bpf.set_socket(id, q.queue, &q.fd) {
                 self.unmake(id, &states, made);
                 return Err(Error::Map(e));
             }
@@ -136,20 +137,21 @@ impl Control {
             self.close(bound);
             return Err(at(e));
         }
-        let spec = bpf::AttachSpec {
-            ifindex: link.ifindex,
-            name: link.name.clone(),
-            port,
-            ns,
-            generation,
-            veth: link.is_veth(),
-            mode: self.settings.xdp,
+        let kind = match link.kind {
+            LinkKind::Veth => bpf::DeviceKind::Veth,
+            _ => bpf::DeviceKind::Other,
         };
-        match self.bpf.attach(netns, &spec) {
+        let (ifindex, name) = (link.ifindex, link.name.clone());
+        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
+        let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
+        let attached = netns.run(|| loader.attach(&spec, mode));
+        match attached.map_err(Error::from).and_then(|a| {
+            a.map_err(|source| Error::Bpf { netns: netns.name().to_owned(), source })
+        }) {
             Ok(attached) => Ok(Made { bound, attached }),
-            Err(source) => {
+            Err(e) => {
                 self.close(bound);
-                Err(Error::Bpf { netns: netns.name().to_owned(), source })
+                Err(e)
             }
         }
     }
@@ -209,36 +211,4 @@ impl Control {
         let workers = self.workers.all().iter().map(|w| &*w.stats);
         Ok(Totals::read(port, workers, &program, self.targets.failed(port).get()))
     }
-}
-
-/// What can be known to fail before anything is tried. Returns the number of queues.
-pub(super) fn check_device(
-    netns: &Netns,
-    link: &Link,
-    memory: &xsk::Options,
-) -> Result<u16, Error> {
-    const ETHERNET: u32 = nsplane_abi::headers::ETH_LEN as u32;
-    let room = memory.max_packet() - ETHERNET;
-    if link.mtu > room {
-        return Err(Error::MtuTooLarge {
-            device: link.name.clone(),
-            netns: netns.name().to_owned(),
-            mtu: link.mtu,
-            frame_size: memory.frame_size,
-            room,
-            most: xsk::Options { frame_size: 4096, ..*memory }.max_packet() - ETHERNET,
-        });
-    }
-    let channels = netlink::channels(netns, &link.name)
-        .map_err(|source| Error::Netlink { netns: netns.name().to_owned(), source })?;
-    let queues = channels.rx.max(1);
-    if queues > nsplane_abi::QUEUES_PER_PORT {
-        return Err(Error::TooManyQueues {
-            device: link.name.clone(),
-            netns: netns.name().to_owned(),
-            queues,
-            most: nsplane_abi::QUEUES_PER_PORT,
-        });
-    }
-    Ok(queues as u16)
 }

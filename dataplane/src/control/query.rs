@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Control;
+use super::devices::unfit;
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
 use crate::id::{NsId, PortId};
+use crate::netlink::LinkKind;
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
@@ -54,7 +56,7 @@ impl Control {
     fn ports_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Port> + 'a {
         n.ports.iter().filter_map(|(ifindex, id)| {
             let port = self.ports.get(id.index())?;
-            let link = n.mirror.link(*ifindex)?;
+            let link = n.mirror.links.get(ifindex)?;
             let seen = self.world.ports.get(id.index()).and_then(Option::as_ref);
             let mut socket = view::SocketCounts::default();
             for q in &port.queues {
@@ -71,7 +73,7 @@ impl Control {
                 device: link.name.clone(),
                 ifindex: ifindex.0,
                 port: format!("{}.{}", id.0, port.generation.0),
-                mac: link.mac.to_string(),
+                mac: link.mac.unwrap_or_default().to_string(),
                 mtu: link.mtu,
                 up: link.up && link.carrier,
                 xdp: port.attached.mode().name().to_owned(),
@@ -88,7 +90,7 @@ impl Control {
 
     fn device_name(&self, n: &NamespaceState, port: PortId) -> Option<String> {
         let state = self.ports.get(port.index())?;
-        Some(n.mirror.link(state.ifindex)?.name.clone())
+        Some(n.mirror.links.get(&state.ifindex)?.name.clone())
     }
 
     fn routes_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Route> + 'a {
@@ -169,27 +171,30 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
         routes_v4: n.compiled.v4.len(),
         routes_v6: n.compiled.v6.len(),
         neighbors: n.compiled.neighbors.len(),
-        tier_v4: tier(&n.compiled.kernel_v4),
-        tier_v6: tier(&n.compiled.kernel_v6),
+        tier_v4: tier(&n.compiled.stays_with_kernel_v4),
+        tier_v6: tier(&n.compiled.stays_with_kernel_v6),
     }
 }
 
 /// Devices that are no ports, with the reason; never `lo`.
 fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
-    let others = n.mirror.links().filter(|l| !l.is_loopback() && !n.ports.contains_key(&l.ifindex));
+    let others = n.mirror.links.values();
+    let others = others.filter(|l| l.kind != LinkKind::Loopback && !n.ports.contains_key(&l.ifindex));
     others.map(|l| {
         let reason = match n.refused.get(&l.ifindex) {
             Some((_, why)) => why.clone(),
-            None if !l.can_be_port() => format!("a {} is not driven", l.kind_name()),
-            None if !l.up => "down: becomes a port when it is up".to_owned(),
-            None => "not chosen by --device".to_owned(),
+            None => match unfit(l) {
+                Some(why) => why,
+                None if !l.up => "down: becomes a port when it is up".to_owned(),
+                None => "not chosen by --device".to_owned(),
+            },
         };
         view::Port {
             netns: n.netns.name().to_owned(),
             device: l.name.clone(),
             ifindex: l.ifindex.0,
             port: String::new(),
-            mac: l.mac.to_string(),
+            mac: l.mac.unwrap_or_default().to_string(),
             mtu: l.mtu,
             up: l.up && l.carrier,
             xdp: String::new(),

@@ -4,25 +4,30 @@
 //! program's maps send them more traffic, and the maps stop sending before tables
 //! are withdrawn. In between the kernel forwards, which is always right.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::Control;
-use super::compile::{Compiled, compile};
+use super::compile::{Compiled, KernelRoute, PortSettings, compile};
 use super::error::Error;
-use super::plan::{self, Action};
-use crate::id::{NsId, PortId};
+use super::plan::{self, Action, Owner};
+use crate::id::{IfIndex, NsId, PortId};
+use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
 use crate::tables::{Namespace, Port, World};
-use nsplane_abi::PortConf;
+use nsplane_abi::{
+    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
+};
 
 impl Control {
     /// Publishes the namespace as its state is now.
     pub(super) fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
-        let compiled = compile(&state.mirror, &state.ports);
+        let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
+        let compiled = compile(&state.mirror, &ports);
         let tables = self.tables(ns, &compiled);
         let index = usize::from(ns.index);
         if self.world.namespaces.len() <= index {
@@ -58,32 +63,16 @@ impl Control {
         let state = self.namespace(ns).expect("the caller has the namespace");
         let old = &state.compiled;
         let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_ref);
-        let Some(before) = before.filter(|b| b.id == Some(ns)) else {
-            return Namespace {
-                id: Some(ns),
-                v4: Arc::new(Fib4::build(new.v4.iter().copied())),
-                v6: Arc::new(Fib6::build(new.v6.iter().copied())),
-                next_hops: new.next_hops.clone().into(),
-                neighbors: Arc::new(NeighTable::build(new.neighbors.iter().copied())),
-            };
-        };
-        let keep = |same: bool| same.then_some(before);
+        let before = before.filter(|b| b.id == Some(ns));
+        let keep = |same: bool| before.filter(|_| same);
         Namespace {
             id: Some(ns),
-            v4: keep(old.v4 == new.v4).map_or_else(
-                || Arc::new(Fib4::build(new.v4.iter().copied())),
-                |b| b.v4.clone(),
-            ),
-            v6: keep(old.v6 == new.v6).map_or_else(
-                || Arc::new(Fib6::build(new.v6.iter().copied())),
-                |b| b.v6.clone(),
-            ),
+            v4: keep(old.v4 == new.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
+            v6: keep(old.v6 == new.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
             next_hops: keep(old.next_hops == new.next_hops)
                 .map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
-            neighbors: keep(old.neighbors == new.neighbors).map_or_else(
-                || Arc::new(NeighTable::build(new.neighbors.iter().copied())),
-                |b| b.neighbors.clone(),
-            ),
+            neighbors: keep(old.neighbors == new.neighbors)
+                .map_or_else(|| Arc::new(neighbors(new)), |b| b.neighbors.clone()),
         }
     }
 
@@ -94,21 +83,22 @@ impl Control {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
             let conf = PortConf {
                 mac: p.mac.0,
-                flags: compiled.flags(p),
+                flags: flags(&compiled.kernel_routes, p),
                 max_frame,
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
         }
         wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
+        let owner = |r: &KernelRoute| if r.kernel { Owner::Kernel } else { Owner::Ours };
         wanted.routes =
-            compiled.kernel_routes.iter().map(|(a, len, kernel)| ((ns, *a, *len), *kernel)).collect();
+            compiled.kernel_routes.iter().map(|r| ((ns, r.prefix), owner(r))).collect();
         wanted
     }
 
     fn apply_maps(&mut self, ns: NsId, wanted: plan::State) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
-        let actions = plan::diff(&state.maps, &wanted);
+        let actions = plan::diff(&wanted, &state.maps);
         self.act(&actions)?;
         if let Some(state) = self.namespace_mut(ns) {
             state.maps = wanted;
@@ -119,14 +109,14 @@ impl Control {
     fn act(&mut self, actions: &[Action]) -> Result<(), Error> {
         for action in actions {
             match *action {
-                Action::SetPort(port, conf) => self.bpf.set_port(port, conf),
+                Action::SetPort(port, conf) => self.bpf.set_port(port, &conf),
                 Action::ClearPort(port) => self.bpf.clear_port(port),
                 Action::AddLocal(ns, addr) => self.bpf.add_local(ns, addr),
                 Action::RemoveLocal(ns, addr) => self.bpf.remove_local(ns, addr),
-                Action::SetRoute(ns, addr, len, kernel) => {
-                    self.bpf.set_route(ns, addr, len, kernel)
+                Action::SetRoute(ns, p, owner) => {
+                    self.bpf.set_route(ns, (p.addr, p.len), owner == Owner::Kernel)
                 }
-                Action::RemoveRoute(ns, addr, len) => self.bpf.remove_route(ns, addr, len),
+                Action::RemoveRoute(ns, p) => self.bpf.remove_route(ns, (p.addr, p.len)),
             }
             .map_err(Error::Map)?;
         }
@@ -145,7 +135,7 @@ impl Control {
             *slot = None;
         }
         self.publish();
-        if let Err(e) = self.act(&plan::diff(maps, &plan::State::default())) {
+        if let Err(e) = self.act(&plan::diff(&plan::State::default(), maps)) {
             warn!(error = %e, "removing a namespace from the program's maps");
         }
     }
@@ -163,4 +153,29 @@ fn set(ports: &mut Vec<Option<Port>>, port: PortId, entry: Option<Port>) {
         ports.resize(port.index() + 1, None);
     }
     ports[port.index()] = entry;
+}
+
+fn fib4(c: &Compiled) -> Fib4 {
+    Fib4::build(c.v4.iter().map(|&(a, len, hop)| (Ipv4Addr::from_bits(a), len, hop)))
+}
+
+fn fib6(c: &Compiled) -> Fib6 {
+    Fib6::build(c.v6.iter().map(|&(a, len, hop)| (Ipv6Addr::from_bits(a), len, hop)))
+}
+
+fn neighbors(c: &Compiled) -> NeighTable {
+    c.neighbors.iter().map(|&((port, addr), mac)| (port, addr, mac)).collect()
+}
+
+/// The bits of a port's entry: what it routes, and which maps are to be asked.
+fn flags(routes: &[KernelRoute], port: &PortSettings) -> u16 {
+    let asks = |f: Family| routes.iter().any(|r| Family::of(r.prefix.addr) == f);
+    [
+        (port.forward_v4, PORT_ROUTE_V4),
+        (port.forward_v6, PORT_ROUTE_V6),
+        (asks(Family::V4), PORT_KERNEL_ROUTES_V4),
+        (asks(Family::V6), PORT_KERNEL_ROUTES_V6),
+    ]
+    .into_iter()
+    .fold(0, |sum, (on, bit)| if on { sum | bit } else { sum })
 }

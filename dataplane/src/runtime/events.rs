@@ -23,8 +23,6 @@ pub(super) type Subscribed = (Arc<Netns>, Monitor, Mirror);
 pub(super) enum FromKernel {
     /// Changes, in their order.
     Events(NsId, Vec<Event>),
-    /// The socket's buffer overran: changes were lost.
-    Overrun(NsId),
     /// The socket failed; nothing more will be heard.
     Failed(NsId, netlink::Error),
 }
@@ -75,7 +73,6 @@ async fn read(ns: NsId, mut monitor: Monitor, tell: mpsc::Sender<FromKernel>) {
     loop {
         let (message, last) = match monitor.next().await {
             Ok(events) => (FromKernel::Events(ns, events), false),
-            Err(e) if e.is_overrun() => (FromKernel::Overrun(ns), false),
             Err(e) => (FromKernel::Failed(ns, e), true),
         };
         if tell.send(message).await.is_err() || last {
@@ -87,9 +84,8 @@ async fn read(ns: NsId, mut monitor: Monitor, tell: mpsc::Sender<FromKernel>) {
 /// Subscribes to a namespace, then dumps it: what changes in between is heard
 /// again and applied over the dump.
 pub(super) fn subscribe_and_dump(netns: &Netns) -> Result<(Monitor, Mirror), control::Error> {
-    let failed = |source| control::Error::Netlink { netns: netns.name().to_owned(), source };
-    let monitor = Monitor::open(netns).map_err(failed)?;
-    let mirror = Mirror::from_dump(netlink::dump(netns).map_err(failed)?);
+    let monitor = Monitor::open(netns)?;
+    let mirror = Mirror::from_dump(netlink::dump(netns)?);
     Ok((monitor, mirror))
 }
 
@@ -97,12 +93,12 @@ pub(super) fn subscribe_and_dump(netns: &Netns) -> Result<(Monitor, Mirror), con
 pub(super) fn apply(control: &mut Control, heard: FromKernel) -> Option<NsId> {
     match heard {
         FromKernel::Events(ns, events) => {
-            control.apply_events(ns, events);
-            Some(ns)
-        }
-        FromKernel::Overrun(ns) => {
+            let dirty = control.apply_events(ns, events);
+            if !dirty.resync {
+                return dirty.any().then_some(ns);
+            }
             let netns = control.netns(ns)?;
-            warn!(netns = netns.name(), "changes came faster than they were read; reading all again");
+            warn!(netns = netns.name(), "its changes were not all read; reading all of it again");
             match netlink::dump(&netns) {
                 Ok(events) => {
                     control.replace_state(ns, Mirror::from_dump(events));

@@ -21,7 +21,6 @@ use tracing::{info, warn};
 
 use crate::api::{Call, ListenError, Listener, Response};
 use crate::bpf::{self, Bpf};
-use crate::control::links::Workers;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Settings};
 use crate::id::NsId;
@@ -69,7 +68,7 @@ pub enum Error {
     #[error(transparent)]
     Xsk(#[from] crate::xsk::Error),
     /// The XDP program.
-    #[error(transparent)]
+    #[error("{}", control::error::advised(.0))]
     Bpf(#[from] bpf::Error),
     /// A thread could not be started or pinned.
     #[error("{what}")]
@@ -127,15 +126,17 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
     let listener = Listener::bind(&config.api)?;
 
     let home = Arc::new(Netns::private("nsplane", true)?);
-    let first = control::first_device(&config.settings, &seen);
+    let first = control::first_namespace(&config.settings, &seen);
     let (region, frames) = register(config, &home, first)?;
-    let mut bpf = Bpf::load(&bpf::Options { max_ports: u32::from(config.settings.max_ports) })?;
+    let max_ports = u32::from(config.settings.max_ports);
+    let mut bpf = Bpf::load(bpf::Options { max_ports })?;
+    let injector = bpf.take_injector().expect("nobody took it before");
     let targets = Arc::new(Targets::new(usize::from(config.settings.max_ports)));
     let threads = workers::start(Plan {
         config,
         region: &region,
         frames,
-        injector: bpf.take_injector()?,
+        injector,
         targets: targets.clone(),
         home,
     })?;

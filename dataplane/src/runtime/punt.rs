@@ -73,7 +73,7 @@ impl Punt {
         };
         let packet = self.memory.packet(&mut punted.frame);
         let done = Self::enter(&target, here)
-            && self.injector.inject(target.ifindex.0, packet).is_ok();
+            && self.injector.inject(target.ifindex, packet).is_ok();
         if !done {
             self.targets.failed(punted.port).add(1);
         }

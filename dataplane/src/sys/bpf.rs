@@ -27,6 +27,17 @@ pub enum XdpMode {
     Generic,
 }
 
+impl XdpMode {
+    /// The mode's name for users.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
 /// The head of `union bpf_attr` for `BPF_LINK_CREATE`.
 #[repr(C)]
 struct LinkCreate {
