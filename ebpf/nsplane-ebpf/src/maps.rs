@@ -20,8 +20,7 @@ const MAX_ADDRESSES: u32 = 1 << 20;
 pub(crate) static PORTS: Array<PortConf> = Array::with_max_entries(DEFAULT_MAX_PORTS, 0);
 
 #[map]
-pub(crate) static XSKS: XskMap =
-    XskMap::with_max_entries(DEFAULT_MAX_PORTS * QUEUES_PER_PORT, 0);
+pub(crate) static XSKS: XskMap = XskMap::with_max_entries(DEFAULT_MAX_PORTS * QUEUES_PER_PORT, 0);
 
 #[map]
 static LOCAL4: HashMap<Local4, u8> = HashMap::with_max_entries(MAX_ADDRESSES, BPF_F_NO_PREALLOC);
