@@ -1,9 +1,23 @@
 //! Messages between control and workers, and the rings between workers.
 
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::stats::PuntReason;
+use crate::sync::Doorbell;
+
+/// Most frames that move between threads at once.
+pub const BATCH: usize = 64;
+
+/// Which of `workers` drives a port's queue. Queue q of a port with one queue a
+/// worker is on its own worker, and single-queue ports are spread over all.
+#[must_use]
+pub fn owner(port: PortId, queue: QueueId, workers: u16) -> WorkerId {
+    // The sum of two u16 does not fit one.
+    let sum = u32::from(port.0) + u32::from(queue.0);
+    WorkerId((sum % u32::from(workers.max(1))) as u16)
+}
 
 /// From control to a worker.
 #[derive(Debug)]
@@ -89,5 +103,90 @@ pub struct Punted<F> {
 pub type PuntQueue<F> = ArrayQueue<Punted<F>>;
 
 /// Free frames that one thread has too many of and another may need, in
-/// magazines of one batch.
-pub type Depot<F> = ArrayQueue<arrayvec::ArrayVec<F, 64>>;
+/// magazines of one batch. It has few places: give full magazines.
+pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
+
+/// Packets, rewritten and ready, on their way to the worker that drives a queue of
+/// their egress port.
+#[derive(Debug)]
+pub struct Handed<F> {
+    /// The port they came in on: theirs are the counters.
+    pub ingress: PortId,
+    /// The port they leave by.
+    pub egress: PortId,
+    /// The use of the egress port's slot that was decided for.
+    pub generation: Generation,
+    /// The queue to prefer there.
+    pub queue: QueueId,
+    /// Bytes of all packets.
+    pub bytes: u64,
+    /// The packets.
+    pub frames: ArrayVec<F, BATCH>,
+}
+
+/// Rings between workers: one from each to each, with one producer and one
+/// consumer, and each worker's bell.
+///
+/// Invariant: only worker `from` pushes to, only worker `to` pops from the ring
+/// (from, to); so order is kept and a full ring is one pair's trouble.
+pub struct Mesh<F> {
+    workers: u16,
+    rings: Box<[ArrayQueue<Handed<F>>]>,
+    bells: Box<[Doorbell]>,
+}
+
+impl<F> Mesh<F> {
+    /// A mesh for as many workers as there are bells, with `depth` batches a ring.
+    ///
+    /// # Panics
+    /// With no bell, or more than 65,535, or a depth of 0: our bug.
+    #[must_use]
+    pub fn new(bells: Vec<Doorbell>, depth: usize) -> Self {
+        let workers = u16::try_from(bells.len()).expect("a worker id is a u16");
+        assert!(workers > 0, "a mesh of no workers");
+        let pairs = bells.len() * bells.len();
+        Self {
+            workers,
+            rings: (0..pairs).map(|_| ArrayQueue::new(depth)).collect(),
+            bells: bells.into(),
+        }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> u16 {
+        self.workers
+    }
+
+    /// The ring between two workers.
+    ///
+    /// # Panics
+    /// If there is no such worker: our bug.
+    #[must_use]
+    #[inline]
+    pub fn ring(&self, from: WorkerId, to: WorkerId) -> &ArrayQueue<Handed<F>> {
+        &self.rings[from.index() * usize::from(self.workers) + to.index()]
+    }
+
+    /// A worker's bell; ring it after a push, and after a message to the worker.
+    ///
+    /// # Panics
+    /// If there is no such worker: our bug.
+    #[must_use]
+    pub fn bell(&self, worker: WorkerId) -> &Doorbell {
+        &self.bells[worker.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_spread_over_workers_without_overflow() {
+        let owner = |port, queue, workers| owner(PortId(port), QueueId(queue), workers).0;
+        assert_eq!([owner(0, 0, 2), owner(1, 0, 2), owner(1, 1, 2)], [0, 1, 0]);
+        assert_eq!(owner(u16::MAX, u16::MAX, 4), 2);
+        assert_eq!(owner(5, 5, 1), 0);
+    }
+}

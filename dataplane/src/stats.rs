@@ -150,12 +150,12 @@ pub struct PortStats {
     pub drops: [Count; DropReason::COUNT],
     /// Packets put into the punt queue, by `PuntReason`.
     pub punts: [Count; PuntReason::COUNT],
-    /// Packets sent out of this port.
+    /// Packets put into an egress ring of this port, those of `tx_refused` included.
     pub tx_packets: Count,
     /// Packets that the kernel refused when sending out of this port
     /// (sendto said `EBUSY`, `ENOBUFS`, or the link was down).
     pub tx_refused: Count,
-    /// Unfinished L4 checksums that the worker completed.
+    /// Unfinished L4 checksums of packets that came in here which the worker completed.
     pub csum_completed: Count,
 }
 
@@ -173,6 +173,8 @@ pub struct WorkerStats {
     pub kicks: Count,
     /// Packets received.
     pub packets: Count,
+    /// Packets handed to another worker.
+    pub handed_over: Count,
 }
 
 impl WorkerStats {
@@ -186,6 +188,7 @@ impl WorkerStats {
             sleeps: Count::default(),
             kicks: Count::default(),
             packets: Count::default(),
+            handed_over: Count::default(),
         }
     }
 

@@ -26,8 +26,7 @@ impl<T> Publisher<T> {
     /// A publisher whose readers start with `value`.
     #[must_use]
     pub fn new(value: Arc<T>) -> Self {
-        let shared =
-            Arc::new(Shared { version: AtomicU64::new(0), current: Mutex::new(value) });
+        let shared = Arc::new(Shared { version: AtomicU64::new(0), current: Mutex::new(value) });
         Self { shared, retired: Vec::new() }
     }
 
@@ -43,8 +42,7 @@ impl<T> Publisher<T> {
     /// reader holds any more.
     pub fn publish(&mut self, value: Arc<T>) {
         let old = {
-            let mut current =
-                self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
             let version = self.shared.version.load(Ordering::Relaxed);
             let old = std::mem::replace(&mut *current, value);
             self.shared.version.store(version + 1, Ordering::Release);

@@ -137,10 +137,8 @@ struct Flat<A> {
 
 impl<A: Address> Flat<A> {
     fn new(routes: usize) -> Self {
-        let mut flat = Self {
-            starts: Vec::with_capacity(routes + 1),
-            values: Vec::with_capacity(routes + 1),
-        };
+        let mut flat =
+            Self { starts: Vec::with_capacity(routes + 1), values: Vec::with_capacity(routes + 1) };
         if routes > 0 {
             flat.push(A::ZERO, NONE);
         }

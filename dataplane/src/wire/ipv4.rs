@@ -113,8 +113,7 @@ mod tests {
     use super::*;
 
     fn header(ttl: u8, id: u16) -> [u8; 20] {
-        let mut h =
-            [0x45, 0, 0, 20, 0, 0, 0x40, 0, ttl, 17, 0, 0, 10, 0, 0, 2, 192, 168, 1, 9];
+        let mut h = [0x45, 0, 0, 20, 0, 0, 0x40, 0, ttl, 17, 0, 0, 10, 0, 0, 2, 192, 168, 1, 9];
         h[4..6].copy_from_slice(&id.to_be_bytes());
         let sum = checksum::sum(&h).complement();
         h[10..12].copy_from_slice(&sum.to_be_bytes());

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use nsplane_abi::Tag;
 
 /// Most frames that one call moves.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = crate::port::BATCH;
 
 /// Frames in hand, at most one batch.
 pub type Frames<F> = ArrayVec<F, BATCH>;

@@ -1,0 +1,61 @@
+//! A worker's whole round over simulated ports: what a packet costs without a kernel.
+//!
+//! `cargo bench -p nsplane --bench worker` prints the time a round of 256 packets
+//! takes, and packets a second; delivery of the packets is not in it.
+
+use std::cell::RefCell;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use nsplane::id::{PortId, WorkerId};
+use nsplane::sync::Doorbell;
+use nsplane::worker::sim::scene::{self, Scene, Setup};
+use nsplane::worker::stages;
+
+fn main() {
+    divan::main();
+}
+
+/// Two tenants, four ports, 64 packets on each: one full batch a queue.
+#[divan::bench(args = ["ipv4", "ipv6"], sample_size = 1, sample_count = 4000)]
+fn round_of_256(bencher: Bencher<'_, '_>, family: &str) {
+    let bell = |_: WorkerId| Doorbell::new(Box::new(|| ()));
+    let scene = RefCell::new(Scene::new(scene::world(2, 1), &Setup::default(), bell));
+    let _ = scene.borrow_mut().workers[0].round(0);
+    let packets: Vec<_> = (0..4).map(|port| packet(PortId(port), family)).collect();
+    bencher
+        .counter(ItemsCount::new(256_u64))
+        .with_inputs(|| {
+            let scene = scene.borrow();
+            for (port, packet) in (0..).map(PortId).zip(&packets) {
+                for _ in 0..64 {
+                    assert!(scene.wires[port.index()][0].deliver(scene::tag(port), packet));
+                }
+            }
+        })
+        .bench_local_values(|()| {
+            let round = scene.borrow_mut().workers[0].round(1);
+            assert_eq!(round.packets, 256);
+        });
+}
+
+/// The decision alone, on a packet in the cache.
+#[divan::bench(args = ["ipv4", "ipv6"])]
+fn decide(bencher: Bencher<'_, '_>, family: &str) {
+    let world = scene::world(2, 1);
+    let mut packet = packet(PortId(0), family);
+    let tag = scene::tag(PortId(0));
+    bencher.bench_local(|| {
+        stages::decide(&world, PortId(0), scene::GENERATION, &tag, divan::black_box(&mut packet))
+    });
+}
+
+/// A 60-byte frame from one side of a tenant to the other.
+fn packet(port: PortId, family: &str) -> Vec<u8> {
+    let (from, to) = ((port.0 % 2) as u8, 1 - (port.0 % 2) as u8);
+    if family == "ipv4" {
+        scene::udp(port, scene::host4(from).into(), scene::host4(to).into(), &[0; 18])
+    } else {
+        scene::udp(port, scene::host6(from).into(), scene::host6(to).into(), b"")
+    }
+}

@@ -1,1 +1,0 @@
-//! Packets as bytes: header views, in-place rewrite, checksums.

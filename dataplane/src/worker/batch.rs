@@ -1,0 +1,182 @@
+//! One batch from one queue: decide on all packets, then let each go its way.
+
+use arrayvec::ArrayVec;
+
+use super::io::{BATCH, Frames, Memory, Queue};
+use super::run::{Driver, FrameOf};
+use super::stages::{self, Decision, Forward, Verdict};
+use crate::id::{Generation, NsId, PortId, QueueId};
+use crate::port::{Handed, Punted};
+use crate::stats::{DropReason, PortStats, PuntReason};
+use crate::tables::World;
+
+/// How many packets ahead of the one decided on are being fetched.
+const PREFETCH: usize = 8;
+
+/// Where a batch came from.
+#[derive(Clone, Copy)]
+struct Origin {
+    port: PortId,
+    generation: Generation,
+    queue: QueueId,
+    /// The port's namespace; None where the world has no such port.
+    ns: Option<NsId>,
+}
+
+/// Packets of a batch on their way out; a slot is emptied when its group leaves.
+type Leaving<F> = ArrayVec<Option<(F, Forward)>, BATCH>;
+
+/// What is counted for a batch, added to the port's counters once.
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    csum_completed: u64,
+    drops: [u64; DropReason::COUNT],
+    punts: [u64; PuntReason::COUNT],
+}
+
+impl Tally {
+    fn add_to(&self, stats: &PortStats, packets: u64) {
+        stats.rx_packets.add(packets);
+        stats.rx_bytes.add(self.bytes);
+        if self.csum_completed > 0 {
+            stats.csum_completed.add(self.csum_completed);
+        }
+        let drops = stats.drops.iter().zip(self.drops);
+        let punts = stats.punts.iter().zip(self.punts);
+        for (counter, n) in drops.chain(punts).filter(|&(_, n)| n > 0) {
+            counter.add(n);
+        }
+    }
+}
+
+impl<Q: Queue> Driver<Q> {
+    /// Receives and handles at most one batch from queue `at`. Returns how many packets.
+    pub(super) fn run_queue(&mut self, world: &World, at: usize, now: u64) -> usize {
+        let mut frames = Frames::new();
+        let owned = &mut self.queues[at];
+        let received = owned.io.receive(&mut frames);
+        if received == 0 {
+            return 0;
+        }
+        owned.posted = owned.posted.saturating_sub(received);
+        let port = owned.port;
+        let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
+        let origin = Origin { port, generation: owned.generation, queue: owned.queue, ns };
+        let mut tally = Tally::default();
+        let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
+        let leaving = self.sort_out(origin, frames, &decisions, now, &mut tally);
+        tally.add_to(self.stats.port(port), received as u64);
+        self.leave(world, origin, leaving);
+        received
+    }
+
+    fn decide_all(
+        &self,
+        world: &World,
+        origin: Origin,
+        frames: &mut Frames<FrameOf<Q>>,
+        tally: &mut Tally,
+    ) -> ArrayVec<Decision, BATCH> {
+        let mut decisions = ArrayVec::new();
+        for frame in frames.iter().take(PREFETCH) {
+            self.memory.prefetch(frame);
+        }
+        for at in 0..frames.len() {
+            if let Some(ahead) = frames.get(at + PREFETCH) {
+                self.memory.prefetch(ahead);
+            }
+            let frame = &mut frames[at];
+            let tag = self.memory.tag(frame);
+            let packet = self.memory.packet(frame);
+            tally.bytes += packet.len() as u64;
+            let decision = stages::decide(world, origin.port, origin.generation, &tag, packet);
+            tally.csum_completed += u64::from(decision.csum_completed);
+            decisions.push(decision);
+        }
+        decisions
+    }
+
+    /// Drops and punts what is to be dropped and punted, rewrites the rest.
+    fn sort_out(
+        &mut self,
+        origin: Origin,
+        frames: Frames<FrameOf<Q>>,
+        decisions: &[Decision],
+        now: u64,
+        tally: &mut Tally,
+    ) -> Leaving<FrameOf<Q>> {
+        let mut leaving = Leaving::new();
+        for (mut frame, decision) in frames.into_iter().zip(decisions) {
+            match decision.verdict {
+                Verdict::Forward(how) => {
+                    if how.hairpin && self.may_sample(origin, now) {
+                        self.punt(origin, frame, PuntReason::Hairpin, tally);
+                        continue;
+                    }
+                    stages::rewrite(self.memory.packet(&mut frame), &how);
+                    self.memory.truncate(&mut frame, usize::from(how.len));
+                    leaving.push(Some((frame, how)));
+                }
+                Verdict::Punt(reason) => {
+                    if origin.ns.is_some_and(|ns| self.budget.take(ns, now)) {
+                        self.punt(origin, frame, reason, tally);
+                    } else {
+                        tally.drops[DropReason::PuntLimit as usize] += 1;
+                        self.pool.put(frame);
+                    }
+                }
+                Verdict::Drop(reason) => {
+                    tally.drops[reason as usize] += 1;
+                    self.pool.put(frame);
+                }
+            }
+        }
+        leaving
+    }
+
+    /// A packet that could be forwarded may be punted as a sample: there is budget
+    /// to spare and room in the queue.
+    fn may_sample(&mut self, origin: Origin, now: u64) -> bool {
+        !self.punts.is_full() && origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now))
+    }
+
+    fn punt(&mut self, origin: Origin, frame: FrameOf<Q>, reason: PuntReason, tally: &mut Tally) {
+        let Origin { port, generation, .. } = origin;
+        match self.punts.push(Punted { frame, port, generation, reason }) {
+            Ok(()) => {
+                tally.punts[reason as usize] += 1;
+                self.punted = true;
+            }
+            Err(punted) => {
+                tally.drops[DropReason::PuntFull as usize] += 1;
+                self.pool.put(punted.frame);
+            }
+        }
+    }
+
+    /// Sends packets in groups of one egress port; within a group order is kept.
+    fn leave(&mut self, world: &World, origin: Origin, mut leaving: Leaving<FrameOf<Q>>) {
+        for first in 0..leaving.len() {
+            let Some((_, how)) = &leaving[first] else {
+                continue;
+            };
+            let (egress, generation) = (how.port, how.generation);
+            let mut group = Handed {
+                ingress: origin.port,
+                egress,
+                generation,
+                queue: origin.queue,
+                bytes: 0,
+                frames: ArrayVec::new(),
+            };
+            for slot in &mut leaving[first..] {
+                if let Some((frame, how)) = slot.take_if(|(_, how)| how.port == egress) {
+                    group.bytes += u64::from(how.len);
+                    group.frames.push(frame);
+                }
+            }
+            self.send(world, group);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How much each namespace may punt: token buckets.
+//!
+//! Namespacing: replicated, a bucket each, so that no namespace spends another's.
+
+use crate::id::NsId;
+
+/// Nanoseconds in a second; also the tokens that one packet costs, so that a rate
+/// in packets a second is a rate in tokens a nanosecond.
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    ns: NsId,
+    tokens: u64,
+    at: u64,
+}
+
+/// Buckets of one worker, by the namespace's index.
+pub(super) struct Budget {
+    rate: u64,
+    full: u64,
+    buckets: Vec<Option<Bucket>>,
+}
+
+impl Budget {
+    /// `rate` packets a second a namespace, `burst` packets at once.
+    pub(super) fn new(rate: u32, burst: u32) -> Self {
+        Self { rate: rate.into(), full: u64::from(burst) * SECOND, buckets: Vec::new() }
+    }
+
+    /// Makes room for namespaces with an index below `namespaces`. The only place
+    /// that allocates; called when the world has changed.
+    pub(super) fn reserve(&mut self, namespaces: usize) {
+        if namespaces > self.buckets.len() {
+            self.buckets.resize(namespaces, None);
+        }
+    }
+
+    /// One packet of `ns`, at `now` nanoseconds. False: over the limit.
+    pub(super) fn take(&mut self, ns: NsId, now: u64) -> bool {
+        self.take_above(ns, now, 0)
+    }
+
+    /// One packet that is only a sample: taken from the upper half of the bucket,
+    /// so that packets that need the kernel find the lower one.
+    pub(super) fn take_spare(&mut self, ns: NsId, now: u64) -> bool {
+        self.take_above(ns, now, self.full / 2)
+    }
+
+    fn take_above(&mut self, ns: NsId, now: u64, keep: u64) -> bool {
+        let full = self.full;
+        let Some(slot) = self.buckets.get_mut(usize::from(ns.index)) else {
+            return false;
+        };
+        // A new namespace in a used slot starts with a bucket of its own.
+        let fresh = Bucket { ns, tokens: full, at: now };
+        let bucket = slot.get_or_insert(fresh);
+        if bucket.ns != ns {
+            *bucket = fresh;
+        }
+        let earned = now.saturating_sub(bucket.at).saturating_mul(self.rate);
+        bucket.tokens = bucket.tokens.saturating_add(earned).min(full);
+        bucket.at = bucket.at.max(now);
+        if bucket.tokens < keep + SECOND {
+            return false;
+        }
+        bucket.tokens -= SECOND;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NsId = NsId { index: 0, generation: 0 };
+    const B: NsId = NsId { index: 1, generation: 0 };
+
+    fn taken(budget: &mut Budget, ns: NsId, now: u64, tries: usize) -> usize {
+        (0..tries).filter(|_| budget.take(ns, now)).count()
+    }
+
+    #[test]
+    fn burst_then_rate_for_each_namespace_alone() {
+        let mut budget = Budget::new(100, 10);
+        budget.reserve(2);
+        assert_eq!(taken(&mut budget, A, 0, 50), 10);
+        assert_eq!(taken(&mut budget, B, 0, 50), 10);
+        assert_eq!(taken(&mut budget, A, SECOND / 20, 50), 5);
+        assert_eq!(taken(&mut budget, A, SECOND * 60, 50), 10);
+        // A clock that stands or steps back earns nothing.
+        assert_eq!(taken(&mut budget, A, 0, 50), 0);
+    }
+
+    #[test]
+    fn the_next_user_of_an_index_has_a_bucket_of_its_own() {
+        let mut budget = Budget::new(1, 3);
+        budget.reserve(1);
+        assert_eq!(taken(&mut budget, A, 0, 9), 3);
+        assert_eq!(taken(&mut budget, NsId { index: 0, generation: 1 }, 0, 9), 3);
+        assert!(!budget.take(B, 0), "no room was made for it");
+    }
+
+    #[test]
+    fn samples_leave_half() {
+        let mut budget = Budget::new(1, 10);
+        budget.reserve(1);
+        assert_eq!((0..50).filter(|_| budget.take_spare(A, 0)).count(), 5);
+        assert_eq!(taken(&mut budget, A, 0, 50), 5);
+    }
+}

@@ -1,0 +1,359 @@
+//! A worker: what it owns, and one round over it.
+//!
+//! ```text
+//!  round: messages ─► newest world ─► handed-in batches ─► each queue: receive, decide, send
+//!         ─► kick ─► reap ─► refill ─► ring the bells of those who got something
+//! ```
+//!
+//! Who drives which queue is [`crate::port::owner`]'s to say; the worker drives
+//! what it is given. A packet whose egress port has a queue here leaves by it; else
+//! its batch goes over a ring to the worker that has one, which sends it and counts
+//! it. A full ring, whichever, drops and counts; nothing waits.
+//!
+//! A port is taken away by message: its queues go back to control with all frames
+//! that are in their rings; batches for it that are still between workers are
+//! dropped there with `EgressGone`.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender};
+
+use super::budget::Budget;
+use super::egress::Span;
+use super::io::{Memory, Queue};
+use super::pool::Pool;
+use crate::id::{Generation, PortId, QueueId, WorkerId};
+use crate::port::{Depot, FromWorker, Mesh, PuntQueue, ToWorker};
+use crate::stats::WorkerStats;
+use crate::sync::{Doorbell, Reader};
+use crate::tables::World;
+
+/// The frames of a queue's memory.
+pub type FrameOf<Q> = <<Q as Queue>::Memory as Memory>::Frame;
+
+/// A worker's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which worker it is.
+    pub id: WorkerId,
+    /// Ports have numbers below this; also the size of the worker's counters.
+    pub max_ports: usize,
+    /// Frames that there are, in all of the memory.
+    pub frames: usize,
+    /// Fewer free frames than this: fetch some from the depot.
+    pub pool_low: usize,
+    /// More free frames than this: give some to the depot.
+    pub pool_high: usize,
+    /// Packets a second that a namespace may punt through this worker: its share
+    /// of what the namespace may in all.
+    pub punt_rate: u32,
+    /// Packets that a namespace may punt at once through this worker.
+    pub punt_burst: u32,
+}
+
+impl Config {
+    /// Packets a second that a namespace may punt, over all workers.
+    pub const PUNT_RATE: u32 = 20_000;
+    /// Packets that a namespace may punt at once, over all workers.
+    pub const PUNT_BURST: u32 = 2_000;
+
+    /// Settings for one of `workers` workers that share `frames` frames.
+    #[must_use]
+    pub fn new(id: WorkerId, workers: u16, max_ports: usize, frames: usize) -> Self {
+        let workers = workers.max(1);
+        Self {
+            id,
+            max_ports,
+            frames,
+            pool_low: 256,
+            pool_high: 1024,
+            punt_rate: (Self::PUNT_RATE / u32::from(workers)).max(1),
+            punt_burst: (Self::PUNT_BURST / u32::from(workers)).max(1),
+        }
+    }
+}
+
+/// What a worker shares with other threads.
+pub struct Parts<Q: Queue> {
+    /// The memory of all frames.
+    pub memory: Q::Memory,
+    /// Messages to the worker. Ring its bell (in `mesh`) after sending one.
+    pub inbox: Receiver<ToWorker<Q>>,
+    /// Messages from the worker.
+    pub outbox: Sender<FromWorker<Q>>,
+    /// The tables.
+    pub world: Reader<World>,
+    /// The worker's counters.
+    pub stats: Arc<WorkerStats>,
+    /// Packets to punt; who takes them gives the frames to the depot, by full
+    /// magazines: it has few places.
+    pub punts: Arc<PuntQueue<FrameOf<Q>>>,
+    /// The bell of the thread that punts.
+    pub punt_bell: Arc<Doorbell>,
+    /// Free frames of all threads.
+    pub depot: Arc<Depot<FrameOf<Q>>>,
+    /// The rings to and from the other workers.
+    pub mesh: Arc<Mesh<FrameOf<Q>>>,
+}
+
+/// A queue in a worker's hands.
+pub(super) struct Owned<Q> {
+    pub(super) port: PortId,
+    pub(super) generation: Generation,
+    pub(super) queue: QueueId,
+    pub(super) io: Q,
+    /// Frames given to receive into and not yet received.
+    pub(super) posted: usize,
+    /// Frames given to transmit and not yet reaped.
+    pub(super) in_flight: usize,
+    /// The TX ring got frames since the last kick.
+    pub(super) touched: bool,
+    /// The last kick left frames in the TX ring.
+    pub(super) pending: bool,
+    /// Its socket died; it is no more used, and waits to be taken away.
+    pub(super) dead: bool,
+}
+
+/// All of a worker but the inbox and the world, which a round reads while it
+/// changes the rest.
+pub(super) struct Driver<Q: Queue> {
+    pub(super) id: WorkerId,
+    pub(super) memory: Q::Memory,
+    /// Sorted by port and queue.
+    pub(super) queues: Vec<Owned<Q>>,
+    /// By port.
+    pub(super) spans: Box<[Span]>,
+    pub(super) pool: Pool<FrameOf<Q>>,
+    pub(super) budget: Budget,
+    pub(super) stats: Arc<WorkerStats>,
+    pub(super) punts: Arc<PuntQueue<FrameOf<Q>>>,
+    punt_bell: Arc<Doorbell>,
+    /// Something was punted this round.
+    pub(super) punted: bool,
+    pub(super) mesh: Arc<Mesh<FrameOf<Q>>>,
+    /// Workers that were handed something this round.
+    pub(super) to_ring: Box<[bool]>,
+    outbox: Sender<FromWorker<Q>>,
+}
+
+/// What a round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Round {
+    /// Packets received, or taken over from other workers.
+    pub packets: usize,
+    /// Something waits that no arriving packet will announce: frames in a TX ring
+    /// that the kernel did not take yet, or a queue without a frame to receive into.
+    pub pending: bool,
+    /// The worker has other queues than before: see [`Worker::fds`].
+    pub queues_changed: bool,
+    /// The worker was told to stop and has given everything back.
+    pub stopped: bool,
+}
+
+/// A worker. It belongs to one thread.
+pub struct Worker<Q: Queue> {
+    inbox: Receiver<ToWorker<Q>>,
+    world: Reader<World>,
+    driver: Driver<Q>,
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// A worker without queues and frames: queues come by message, frames from the depot.
+    #[must_use]
+    pub fn new(config: &Config, parts: Parts<Q>) -> Self {
+        let Parts { memory, inbox, outbox, world, stats, punts, punt_bell, depot, mesh } = parts;
+        let mut budget = Budget::new(config.punt_rate, config.punt_burst);
+        budget.reserve(world.get().namespaces.len());
+        let driver = Driver {
+            id: config.id,
+            memory,
+            queues: Vec::new(),
+            spans: vec![Span::default(); config.max_ports].into(),
+            pool: Pool::new(config.frames, config.pool_low, config.pool_high, depot),
+            budget,
+            stats,
+            punts,
+            punt_bell,
+            punted: false,
+            to_ring: vec![false; usize::from(mesh.workers())].into(),
+            mesh,
+            outbox,
+        };
+        Self { inbox, world, driver }
+    }
+
+    /// One round over everything. `now` is a monotonic clock, in nanoseconds.
+    pub fn round(&mut self, now: u64) -> Round {
+        let mut round = Round::default();
+        while let Ok(message) = self.inbox.try_recv() {
+            round.queues_changed = true;
+            if self.driver.obey(message) {
+                round.stopped = true;
+                return round;
+            }
+        }
+        if self.world.refresh() {
+            self.driver.budget.reserve(self.world.get().namespaces.len());
+        }
+        let world = self.world.get();
+        let handed = self.driver.take_handed();
+        let mut received = 0;
+        for at in 0..self.driver.queues.len() {
+            received += self.driver.run_queue(world, at, now);
+        }
+        round.pending = self.driver.settle();
+        round.packets = handed + received;
+        let stats = &self.driver.stats;
+        stats.rounds.add(1);
+        if round.packets > 0 {
+            stats.busy_rounds.add(1);
+            stats.packets.add(received as u64);
+        }
+        round
+    }
+
+    /// Something is there for the next round. Exact for what was pushed before
+    /// the worker's bell was armed.
+    pub fn has_work(&mut self) -> bool {
+        let Driver { id, mesh, queues, .. } = &mut self.driver;
+        !self.inbox.is_empty()
+            || (0..mesh.workers()).any(|from| !mesh.ring(WorkerId(from), *id).is_empty())
+            || queues.iter_mut().any(|owned| owned.io.has_received())
+    }
+
+    /// File descriptors that become readable when packets arrive.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        self.driver.queues.iter().filter(|owned| !owned.dead).filter_map(|owned| owned.io.fd())
+    }
+
+    /// The worker's own bell.
+    #[must_use]
+    pub fn bell(&self) -> &Doorbell {
+        self.driver.mesh.bell(self.driver.id)
+    }
+
+    /// The worker's counters.
+    #[must_use]
+    pub fn stats(&self) -> &WorkerStats {
+        &self.driver.stats
+    }
+
+    /// Free frames that the worker holds itself.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.driver.pool.len()
+    }
+}
+
+impl<Q: Queue> Driver<Q> {
+    /// Does what a message says; true if it was to stop.
+    fn obey(&mut self, message: ToWorker<Q>) -> bool {
+        match message {
+            ToWorker::AddQueue { port, generation, queue, io } => {
+                let owned = Owned {
+                    port,
+                    generation,
+                    queue,
+                    io,
+                    posted: 0,
+                    in_flight: 0,
+                    touched: false,
+                    pending: false,
+                    dead: false,
+                };
+                if port.index() < self.spans.len() {
+                    self.queues.push(owned);
+                    self.index_queues();
+                } else {
+                    self.give_back(owned);
+                }
+            }
+            ToWorker::RemovePort { port, generation } => {
+                self.give_back_all(|owned| owned.port == port && owned.generation == generation);
+                self.tell(FromWorker::PortRemoved { worker: self.id, port, generation });
+            }
+            ToWorker::Stop => {
+                self.give_back_all(|_| true);
+                // Nothing can be sent any more: what was handed over comes back as free frames.
+                self.take_handed();
+                self.pool.give_all();
+                self.tell(FromWorker::Stopped { worker: self.id });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn give_back_all(&mut self, which: impl Fn(&Owned<Q>) -> bool) {
+        let mut at = 0;
+        while at < self.queues.len() {
+            if which(&self.queues[at]) {
+                self.reap(at);
+                let owned = self.queues.remove(at);
+                self.give_back(owned);
+            } else {
+                at += 1;
+            }
+        }
+        self.index_queues();
+    }
+
+    fn give_back(&self, owned: Owned<Q>) {
+        let Owned { port, generation, queue, io, .. } = owned;
+        self.tell(FromWorker::QueueRemoved { worker: self.id, port, generation, queue, io });
+    }
+
+    /// Nobody listens only when the process ends; then it does not matter.
+    pub(super) fn tell(&self, message: FromWorker<Q>) {
+        drop(self.outbox.send(message));
+    }
+
+    /// The end of a round. True if something is left to be tried again.
+    fn settle(&mut self) -> bool {
+        let mut pending = false;
+        for at in 0..self.queues.len() {
+            let owned = &self.queues[at];
+            if !owned.dead && (owned.touched || owned.pending) {
+                self.kick(at);
+            }
+            if self.queues[at].in_flight > 0 {
+                self.reap(at);
+            }
+            pending |= self.queues[at].pending;
+        }
+        for at in 0..self.queues.len() {
+            pending |= !self.queues[at].dead && !self.refill(at);
+        }
+        self.pool.balance();
+        self.ring_bells();
+        pending
+    }
+
+    /// Tops up a fill ring, from the depot where the pool is not enough. False if
+    /// the queue has no frame left to receive into.
+    fn refill(&mut self, at: usize) -> bool {
+        let owned = &mut self.queues[at];
+        loop {
+            owned.posted += owned.io.refill(self.pool.free());
+            if self.pool.len() > 0 || !self.pool.fetch() {
+                return owned.posted > 0;
+            }
+        }
+    }
+
+    fn ring_bells(&mut self) {
+        for to in 0..self.mesh.workers() {
+            if std::mem::take(&mut self.to_ring[usize::from(to)]) {
+                self.mesh.bell(WorkerId(to)).ring();
+            }
+        }
+        if std::mem::take(&mut self.punted) {
+            self.punt_bell.ring();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

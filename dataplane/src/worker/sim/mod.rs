@@ -1,0 +1,280 @@
+//! Ports in memory: a whole worker without a kernel, for tests and benches.
+//!
+//! ```text
+//!  SimWire::deliver ─► fill ─► rx ─► worker ─► tx ─► kick ─► completion ─► worker
+//!                                                     └─► SimWire::sent
+//! ```
+//! A [`SimQueue`] is what the worker gets, its [`SimWire`] is the device's other
+//! side. Deterministic: nothing moves but by a call. [`scene`] has tenants,
+//! packets and tables to go with it.
+//!
+//! Not here: timing, and what a kernel does to packets.
+
+pub mod scene;
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nsplane_abi::Tag;
+
+use super::io::{Frames, Kick, Memory, Queue};
+
+/// Room for a packet in a frame, in bytes.
+pub const FRAME_LEN: usize = 2048;
+
+/// A frame; owns its bytes.
+#[derive(Debug)]
+pub struct SimFrame {
+    /// Which: no two frames of one [`SimMemory::frames`] have the same.
+    pub id: usize,
+    bytes: Box<[u8; FRAME_LEN]>,
+    len: usize,
+    tag: Tag,
+}
+
+/// The memory of all frames: nothing, since each has its own bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SimMemory;
+
+impl SimMemory {
+    /// `count` frames.
+    #[must_use]
+    pub fn frames(count: usize) -> Vec<SimFrame> {
+        let frame = |id| SimFrame { id, bytes: Box::new([0; _]), len: 0, tag: Tag::default() };
+        (0..count).map(frame).collect()
+    }
+}
+
+impl Memory for SimMemory {
+    type Frame = SimFrame;
+
+    fn packet<'a>(&'a self, frame: &'a mut SimFrame) -> &'a mut [u8] {
+        &mut frame.bytes[..frame.len]
+    }
+
+    fn tag(&self, frame: &SimFrame) -> Tag {
+        frame.tag
+    }
+
+    fn truncate(&self, frame: &mut SimFrame, len: usize) {
+        frame.len = frame.len.min(len);
+    }
+
+    fn prefetch(&self, _frame: &SimFrame) {}
+}
+
+/// How large a queue's rings are, in frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Fill ring.
+    pub fill: usize,
+    /// Receive ring.
+    pub rx: usize,
+    /// Transmit ring.
+    pub tx: usize,
+    /// Completion ring.
+    pub completion: usize,
+}
+
+impl Sizes {
+    /// All rings of one size.
+    #[must_use]
+    pub fn all(size: usize) -> Self {
+        Self { fill: size, rx: size, tx: size, completion: size }
+    }
+}
+
+struct Rings {
+    sizes: Sizes,
+    fill: VecDeque<SimFrame>,
+    rx: VecDeque<SimFrame>,
+    tx: VecDeque<SimFrame>,
+    completion: VecDeque<SimFrame>,
+    /// Most frames that a kick sends.
+    budget: usize,
+    /// Frames that are completed without being sent, from now on.
+    refuse: u32,
+    dead: bool,
+    sent: u64,
+    record: Option<Vec<Vec<u8>>>,
+}
+
+impl Rings {
+    fn new(sizes: Sizes) -> Self {
+        let ring = VecDeque::with_capacity;
+        Self {
+            fill: ring(sizes.fill),
+            rx: ring(sizes.rx),
+            tx: ring(sizes.tx),
+            completion: ring(sizes.completion),
+            sizes,
+            budget: usize::MAX,
+            refuse: 0,
+            dead: false,
+            sent: 0,
+            record: None,
+        }
+    }
+
+    fn send_one(&mut self, frame: SimFrame) -> bool {
+        let sent = self.refuse == 0;
+        if sent {
+            self.sent += 1;
+            if let Some(record) = &mut self.record {
+                record.push(frame.bytes[..frame.len].to_vec());
+            }
+        } else {
+            self.refuse -= 1;
+        }
+        self.completion.push_back(frame);
+        sent
+    }
+}
+
+type Shared = Arc<Mutex<Rings>>;
+
+fn lock(rings: &Shared) -> MutexGuard<'_, Rings> {
+    rings.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A queue and its other side.
+#[must_use]
+pub fn queue(sizes: Sizes) -> (SimQueue, SimWire) {
+    let rings = Arc::new(Mutex::new(Rings::new(sizes)));
+    (SimQueue { rings: Arc::clone(&rings) }, SimWire { rings })
+}
+
+/// A queue as the worker has it.
+pub struct SimQueue {
+    rings: Shared,
+}
+
+impl Queue for SimQueue {
+    type Memory = SimMemory;
+
+    fn receive(&mut self, out: &mut Frames<SimFrame>) -> usize {
+        let mut rings = lock(&self.rings);
+        let count = out.remaining_capacity().min(rings.rx.len());
+        out.extend(rings.rx.drain(..count));
+        count
+    }
+
+    fn transmit(&mut self, frames: &mut Frames<SimFrame>) -> usize {
+        let mut rings = lock(&self.rings);
+        let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
+        rings.tx.extend(frames.drain(..count));
+        count
+    }
+
+    fn kick(&mut self) -> Kick {
+        let mut rings = lock(&self.rings);
+        let mut kick = Kick { calls: 1, dead: rings.dead, ..Kick::default() };
+        if rings.dead {
+            return kick;
+        }
+        let room = rings.sizes.completion.saturating_sub(rings.completion.len());
+        for _ in 0..rings.budget.min(room) {
+            let Some(frame) = rings.tx.pop_front() else {
+                break;
+            };
+            kick.refused += u32::from(!rings.send_one(frame));
+        }
+        kick.pending = !rings.tx.is_empty();
+        kick
+    }
+
+    fn reap(&mut self, pool: &mut Vec<SimFrame>) -> usize {
+        let mut rings = lock(&self.rings);
+        let count = rings.completion.len();
+        pool.extend(rings.completion.drain(..));
+        count
+    }
+
+    fn refill(&mut self, pool: &mut Vec<SimFrame>) -> usize {
+        let mut rings = lock(&self.rings);
+        let count = pool.len().min(rings.sizes.fill.saturating_sub(rings.fill.len()));
+        let from = pool.len() - count;
+        rings.fill.extend(pool.drain(from..));
+        count
+    }
+
+    fn has_received(&mut self) -> bool {
+        !lock(&self.rings).rx.is_empty()
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+/// The device's side of a queue.
+#[derive(Clone)]
+pub struct SimWire {
+    rings: Shared,
+}
+
+impl SimWire {
+    /// A packet arrives. False where there is no free frame, no room in the ring, or
+    /// the packet is longer than a frame: it is lost, as on a device.
+    pub fn deliver(&self, tag: Tag, packet: &[u8]) -> bool {
+        let mut rings = lock(&self.rings);
+        if rings.dead || rings.rx.len() >= rings.sizes.rx || packet.len() > FRAME_LEN {
+            return false;
+        }
+        let Some(mut frame) = rings.fill.pop_front() else {
+            return false;
+        };
+        frame.bytes[..packet.len()].copy_from_slice(packet);
+        frame.len = packet.len();
+        frame.tag = tag;
+        rings.rx.push_back(frame);
+        true
+    }
+
+    /// Keeps copies of what is sent from now on, for [`SimWire::sent`].
+    pub fn record(&self) {
+        lock(&self.rings).record = Some(Vec::new());
+    }
+
+    /// The packets that were sent since the last call, if they are recorded.
+    #[must_use]
+    pub fn sent(&self) -> Vec<Vec<u8>> {
+        lock(&self.rings).record.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How many packets were sent.
+    #[must_use]
+    pub fn sent_packets(&self) -> u64 {
+        lock(&self.rings).sent
+    }
+
+    /// A kick sends no more than this many packets.
+    pub fn set_budget(&self, budget: usize) {
+        lock(&self.rings).budget = budget;
+    }
+
+    /// The next `count` packets are completed without being sent.
+    pub fn refuse(&self, count: u32) {
+        lock(&self.rings).refuse = count;
+    }
+
+    /// The device is gone.
+    pub fn kill(&self) {
+        lock(&self.rings).dead = true;
+    }
+
+    /// Takes all frames out of all rings, as closing the socket does.
+    #[must_use]
+    pub fn reclaim(&self) -> Vec<SimFrame> {
+        let Rings { fill, rx, tx, completion, .. } = &mut *lock(&self.rings);
+        [fill, rx, tx, completion].into_iter().flat_map(|ring| ring.drain(..)).collect()
+    }
+
+    /// Frames in all rings.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let rings = lock(&self.rings);
+        rings.fill.len() + rings.rx.len() + rings.tx.len() + rings.completion.len()
+    }
+}

@@ -1,0 +1,354 @@
+//! What to do with one packet: pure, world and packet in, verdict out.
+//!
+//! ```text
+//!  tag = ring = world? ─► checksum completed ─► headers ─► source ─► route ─► egress ─► neighbour
+//!        │ no                                    │ anything but the common case
+//!        └► Drop(Stale)                          └► Punt(reason): the kernel's stack of the
+//!                                                   packet's own namespace does the right thing
+//! ```
+//!
+//! Right before fast: what is not done exactly as the kernel would is punted.
+//!
+//! Invariants:
+//! - A verdict to forward names a port of the ingress port's own namespace and
+//!   generation, or there is none: the check is made on every packet, against the
+//!   same world that the route came from, whatever the tables say.
+//! - [`decide`] changes nothing of the packet but an unfinished L4 checksum. So a
+//!   punted packet is, but for that, byte for byte what came in. [`rewrite`] is
+//!   called when it is certain that the packet is forwarded here.
+//!
+//! A packet that would leave by the port it came in on is to be forwarded, with
+//! [`Forward::hairpin`] set: the kernel would send a redirect too. The run loop
+//! punts such packets while the namespace's budget is rich, so that the kernel
+//! sends its redirects (which it limits itself) from this sample, and forwards the
+//! rest, as the kernel would.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nsplane_abi::Tag;
+use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_CSUM_UNKNOWN};
+
+use crate::id::{Generation, Mac, PortId};
+use crate::stats::{DropReason, PuntReason};
+use crate::tables::{Namespace, NextHop, Port, RpFilter, World};
+use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ipv4::{self, Ipv4};
+use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::l4;
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewrite it and send it.
+    Forward(Forward),
+    /// Give it to the kernel's stack of its namespace.
+    Punt(PuntReason),
+    /// Drop it.
+    Drop(DropReason),
+}
+
+/// How a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The egress port, of the same namespace as the ingress port.
+    pub port: PortId,
+    /// The use of the egress port's slot.
+    pub generation: Generation,
+    /// Bytes of the frame without the padding that may have come with it.
+    pub len: u16,
+    /// The next hop's Ethernet address.
+    pub dst: Mac,
+    /// The egress port's Ethernet address.
+    pub src: Mac,
+    /// The packet leaves by the port it came in on.
+    pub hairpin: bool,
+}
+
+/// A verdict, and what was done to the packet on the way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Decision {
+    /// What to do.
+    pub verdict: Verdict,
+    /// The L4 checksum was unfinished and is complete now.
+    pub csum_completed: bool,
+}
+
+/// Where a stage ends a packet's way early.
+type Stage<T> = Result<T, Verdict>;
+
+/// What the headers say, whatever the family.
+struct Packet {
+    src: IpAddr,
+    dst: IpAddr,
+    /// Bytes of the IP packet, header included.
+    len: usize,
+}
+
+/// Decides on a packet that came in on `port`, in the use `generation` of its slot
+/// (as the queue that received it knows, from which no sender can move it).
+#[inline]
+pub fn decide(
+    world: &World,
+    port: PortId,
+    generation: Generation,
+    tag: &Tag,
+    frame: &mut [u8],
+) -> Decision {
+    let (ingress, ns) = match admit(world, port, generation, tag) {
+        Ok(admitted) => admitted,
+        Err(verdict) => return Decision { verdict, csum_completed: false },
+    };
+    let csum_completed = complete_checksum(tag, frame);
+    let verdict = match headers(ingress, frame).and_then(|packet| {
+        check_source(ns, port, ingress, &packet)?;
+        forward(world, ns, port, ingress, &packet)
+    }) {
+        Ok(forward) => Verdict::Forward(forward),
+        Err(verdict) => verdict,
+    };
+    Decision { verdict, csum_completed }
+}
+
+/// Ring, tag and world must agree on namespace, port and generation.
+#[inline]
+fn admit<'w>(
+    world: &'w World,
+    port: PortId,
+    generation: Generation,
+    tag: &Tag,
+) -> Stage<(&'w Port, &'w Namespace)> {
+    let Some(ingress) = world.ports.get(port.index()).and_then(Option::as_ref) else {
+        return Err(Verdict::Drop(DropReason::PortGone));
+    };
+    let Some(ns) = world.namespaces.get(usize::from(ingress.ns.index)).and_then(Option::as_deref)
+    else {
+        return Err(Verdict::Drop(DropReason::PortGone));
+    };
+    let agree = ingress.generation == generation
+        && ns.id == Some(ingress.ns)
+        && tag.ns == ingress.ns.packed()
+        && tag.port == port.0
+        && tag.generation == generation.low();
+    if agree { Ok((ingress, ns)) } else { Err(Verdict::Drop(DropReason::Stale)) }
+}
+
+/// Completes an L4 checksum that the sender left to its device; true if it did.
+///
+/// Before anything else is decided, since a packet that is punted needs it too:
+/// it is injected with nothing said of its checksum. Where the tag knows the
+/// place, its word is taken for any protocol; where it knows nothing, TCP and UDP
+/// that are no fragments are tried. A place outside the packet is left alone: the
+/// kernel would not have set it, and the receiver rejects the packet.
+#[inline]
+fn complete_checksum(tag: &Tag, frame: &mut [u8]) -> bool {
+    if tag.flags & (TAG_CSUM_PARTIAL | TAG_CSUM_UNKNOWN) == 0 {
+        return false;
+    }
+    let end = ethernet::LEN + ip_len(frame).unwrap_or(0);
+    // Padding behind the packet is not summed; a header that makes no sense says
+    // nothing of padding.
+    let end = if end > ethernet::LEN { end } else { frame.len() };
+    let packet = &mut frame[..end];
+    if tag.flags & TAG_CSUM_PARTIAL != 0 {
+        let (start, offset) = (usize::from(tag.csum_start), usize::from(tag.csum_offset));
+        return start >= ethernet::LEN && l4::complete(packet, start, offset);
+    }
+    match unfinished(packet) {
+        Some((start, offset)) => l4::complete(packet, start, offset),
+        None => false,
+    }
+}
+
+/// Bytes of the IP packet in the frame, if its header makes sense.
+fn ip_len(frame: &[u8]) -> Option<usize> {
+    let eth = Ethernet::parse(frame).ok()?;
+    match eth.ethertype() {
+        ethernet::IPV4 => Ipv4::parse(&frame[ethernet::LEN..]).ok().map(|ip| ip.total_len()),
+        ethernet::IPV6 => Ipv6::parse(&frame[ethernet::LEN..]).ok().map(|ip| ip.total_len()),
+        _ => None,
+    }
+}
+
+/// Where the checksum of a TCP or UDP packet is to be completed, if it is
+/// unfinished: start and offset. The frame ends where the IP packet does.
+fn unfinished(frame: &[u8]) -> Option<(usize, usize)> {
+    let eth = Ethernet::parse(frame).ok()?;
+    let packet = &frame[ethernet::LEN..];
+    let (header, protocol, pseudo) = match eth.ethertype() {
+        ethernet::IPV4 => {
+            let ip = Ipv4::parse(packet).ok().filter(|ip| !ip.is_fragment())?;
+            (ip.header_len(), ip.protocol(), ip.pseudo_sum())
+        }
+        ethernet::IPV6 => {
+            let ip = Ipv6::parse(packet).ok()?;
+            (ipv6::LEN, ip.next_header(), ip.pseudo_sum())
+        }
+        _ => return None,
+    };
+    let offset = l4::checksum_offset(protocol)?;
+    l4::is_unfinished(&packet[header..], offset, pseudo).then_some((ethernet::LEN + header, offset))
+}
+
+/// Everything that headers alone can keep from being routed.
+#[inline]
+fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
+    let Ok(eth) = Ethernet::parse(frame) else {
+        return Err(Verdict::Punt(PuntReason::Header));
+    };
+    let family = match eth.ethertype() {
+        ethernet::IPV4 => ingress.forward_v4,
+        ethernet::IPV6 => ingress.forward_v6,
+        _ => false,
+    };
+    if !family || eth.dst() != ingress.mac {
+        return Err(Verdict::Punt(PuntReason::NotRouted));
+    }
+    let packet = &frame[ethernet::LEN..];
+    if eth.ethertype() == ethernet::IPV4 { headers_v4(packet) } else { headers_v6(packet) }
+}
+
+#[inline]
+fn headers_v4(packet: &[u8]) -> Stage<Packet> {
+    let header = Err(Verdict::Punt(PuntReason::Header));
+    let Ok(ip) = Ipv4::parse(packet) else {
+        return header;
+    };
+    let (src, dst) = (ip.src(), ip.dst());
+    let options = ip.header_len() != ipv4::MIN_LEN;
+    if options || !ip.checksum_ok() || !routable_v4(src) || !routable_v4(dst) {
+        return header;
+    }
+    if ip.ttl() <= 1 {
+        return Err(Verdict::Punt(PuntReason::Ttl));
+    }
+    Ok(Packet { src: src.into(), dst: dst.into(), len: ip.total_len() })
+}
+
+#[inline]
+fn headers_v6(packet: &[u8]) -> Stage<Packet> {
+    let header = Err(Verdict::Punt(PuntReason::Header));
+    let Ok(ip) = Ipv6::parse(packet) else {
+        return header;
+    };
+    let (src, dst) = (ip.src(), ip.dst());
+    let options = ip.next_header() == ipv6::HOP_BY_HOP;
+    if options || !routable_v6(src) || !routable_v6(dst) {
+        return header;
+    }
+    if ip.hop_limit() <= 1 {
+        return Err(Verdict::Punt(PuntReason::Ttl));
+    }
+    Ok(Packet { src: src.into(), dst: dst.into(), len: ip.total_len() })
+}
+
+/// An address that may cross a router without a second thought: not "this
+/// network", loopback, link-local, multicast, or reserved.
+fn routable_v4(addr: Ipv4Addr) -> bool {
+    let [a, b, ..] = addr.octets();
+    a != 0 && a != 127 && a < 224 && (a, b) != (169, 254)
+}
+
+/// Likewise: not unspecified, loopback or an embedded IPv4 address (::/64),
+/// link-local (fe80::/10), multicast (ff00::/8).
+fn routable_v6(addr: Ipv6Addr) -> bool {
+    let bits = addr.to_bits();
+    bits >> 64 != 0 && bits >> 118 != 0xfe80 >> 6 && bits >> 120 != 0xff
+}
+
+fn lookup(ns: &Namespace, addr: IpAddr) -> Option<NextHop> {
+    let index = match addr {
+        IpAddr::V4(addr) => ns.v4.lookup(addr),
+        IpAddr::V6(addr) => ns.v6.lookup(addr),
+    }?;
+    ns.next_hops.get(index as usize).copied()
+}
+
+/// The reverse-path filter, which the kernel has for IPv4 only. It is the kernel
+/// that drops and logs what does not pass.
+#[inline]
+fn check_source(ns: &Namespace, port: PortId, ingress: &Port, packet: &Packet) -> Stage<()> {
+    if ingress.rp_filter == RpFilter::Off || packet.src.is_ipv6() {
+        return Ok(());
+    }
+    let believed = match lookup(ns, packet.src) {
+        Some(NextHop::Forward { port: back, .. }) => {
+            ingress.rp_filter == RpFilter::Loose || back == port
+        }
+        Some(NextHop::Kernel) | None => false,
+    };
+    if believed { Ok(()) } else { Err(Verdict::Punt(PuntReason::SourceCheck)) }
+}
+
+/// Route, egress port, length, neighbour.
+#[inline]
+fn forward(
+    world: &World,
+    ns: &Namespace,
+    port: PortId,
+    ingress: &Port,
+    packet: &Packet,
+) -> Stage<Forward> {
+    let punt = |reason| Err(Verdict::Punt(reason));
+    let (to, gateway, mtu) = match lookup(ns, packet.dst) {
+        None => return punt(PuntReason::NoRoute),
+        Some(NextHop::Kernel) => return punt(PuntReason::KernelRoute),
+        Some(NextHop::Forward { port, gateway, mtu }) => (port, gateway, mtu),
+    };
+    let Some(egress) = egress(world, ingress, to) else {
+        return punt(PuntReason::KernelRoute);
+    };
+    // No MTU says more than what the length field of a packet can.
+    if packet.len > mtu.min(egress.mtu) as usize {
+        return punt(PuntReason::TooBig);
+    }
+    let Some(dst) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
+        return punt(PuntReason::NoNeighbor);
+    };
+    let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
+        return punt(PuntReason::TooBig);
+    };
+    Ok(Forward {
+        port: to,
+        generation: egress.generation,
+        len,
+        dst,
+        src: egress.mac,
+        hairpin: to == port,
+    })
+}
+
+/// The egress port, if packets of the ingress port's namespace may leave there.
+///
+/// This is the isolation guarantee: a port that has moved to another namespace, or
+/// that a table names by mistake, is no way out, and the packet goes back to the
+/// kernel's stack of its own namespace.
+#[inline]
+fn egress<'w>(world: &'w World, ingress: &Port, to: PortId) -> Option<&'w Port> {
+    let egress = world.ports.get(to.index())?.as_ref()?;
+    (egress.ns == ingress.ns && egress.up).then_some(egress)
+}
+
+/// Makes the packet the one that leaves: addresses, one hop less, IPv4's checksum.
+/// The frame's length is the caller's to cut to [`Forward::len`].
+///
+/// For a frame that [`decide`] said to forward; on another it does nothing.
+#[inline]
+pub fn rewrite(frame: &mut [u8], how: &Forward) {
+    let Ok(mut eth) = Ethernet::parse(&mut *frame) else {
+        return;
+    };
+    let ethertype = eth.ethertype();
+    eth.set_addresses(how.dst, how.src);
+    let packet = &mut frame[ethernet::LEN..];
+    if ethertype == ethernet::IPV4 {
+        if let Ok(mut ip) = Ipv4::parse(packet) {
+            ip.decrement_ttl();
+        }
+    } else if let Ok(mut ip) = Ipv6::parse(packet) {
+        ip.decrement_hop_limit();
+    }
+}
+
+#[cfg(test)]
+mod tests;
