@@ -103,7 +103,7 @@ pub struct Punted<F> {
 pub type PuntQueue<F> = ArrayQueue<Punted<F>>;
 
 /// Free frames that one thread has too many of and another may need, in
-/// magazines of one batch.
+/// magazines of one batch. It has few places: give full magazines.
 pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
 
 /// Packets, rewritten and ready, on their way to the worker that drives a queue of

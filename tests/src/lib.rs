@@ -6,6 +6,8 @@
 //! | [`netns`] | a namespace that is gone when its guard is |
 //! | [`tenant`] | two hosts and a router, wired by veth pairs |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
+//! | [`frame`] | packets made byte by byte |
+//! | [`raw`] | sends and sees whole frames on a device |
 //! | [`flow`] | ping and TCP transfers between namespaces |
 //! | [`interrupt`] | Ctrl-C as a flag, for whoever has to clean up |
 //! | [`wait`] | waiting for a condition instead of sleeping |
@@ -29,9 +31,12 @@
 
 pub mod command;
 pub mod flow;
+pub mod frame;
 pub mod interrupt;
 pub mod netns;
 pub mod process;
+#[allow(unsafe_code, reason = "packet sockets")]
+pub mod raw;
 #[allow(unsafe_code, reason = "system calls that std does not have")]
 mod sys;
 pub mod tenant;

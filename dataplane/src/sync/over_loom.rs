@@ -69,6 +69,9 @@ fn a_sleeper_sees_the_push_or_is_woken() {
         });
         bell.arm();
         let seen = work.load(Ordering::Relaxed) == 1;
+        if seen {
+            bell.disarm();
+        }
         producer.join().unwrap();
         assert!(seen || woken.load(Ordering::Relaxed), "asleep with work to do");
     });

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use nsplane::wire::ipv4::Ipv4;
-//! let mut header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0x66, 0xd5, 10, 0, 0, 2, 10, 0, 1, 2];
+//! let mut header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0x65, 0xd6, 10, 0, 0, 2, 10, 0, 1, 2];
 //! let mut ip = Ipv4::parse(&mut header[..]).unwrap();
 //! assert!(ip.checksum_ok());
 //! ip.decrement_ttl();

@@ -55,13 +55,14 @@ impl<Q: Queue> Driver<Q> {
     pub(super) fn run_queue(&mut self, world: &World, at: usize, now: u64) -> usize {
         let mut frames = Frames::new();
         let owned = &mut self.queues[at];
-        if owned.io.receive(&mut frames) == 0 {
+        let received = owned.io.receive(&mut frames);
+        if received == 0 {
             return 0;
         }
+        owned.posted = owned.posted.saturating_sub(received);
         let port = owned.port;
         let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
         let origin = Origin { port, generation: owned.generation, queue: owned.queue, ns };
-        let received = frames.len();
         let mut tally = Tally::default();
         let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
         let leaving = self.sort_out(origin, frames, &decisions, now, &mut tally);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Work that nothing announces shortens the sleep: where a kick left frames in a
-//! TX ring, or a fill ring could not be filled, the worker looks again after
+//! TX ring, or a queue has no frame to receive into, the worker looks again after
 //! [`Idle::pending_timeout`] (1 ms), as long as that lasts. Otherwise it wakes
 //! [`Idle::timeout`] by [`Idle::timeout`], also to let go of an old world.
 

@@ -39,12 +39,17 @@ impl<F> Pool<F> {
 
     /// Fetches magazines below the low mark, gives some away above the high one.
     pub(super) fn balance(&mut self) {
-        while self.free.len() < self.low
-            && let Some(magazine) = self.depot.pop()
-        {
-            self.free.extend(magazine);
-        }
+        while self.free.len() < self.low && self.fetch() {}
         while self.free.len() > self.high && self.give_magazine() {}
+    }
+
+    /// Fetches a magazine from the depot; false where it has none.
+    pub(super) fn fetch(&mut self) -> bool {
+        let Some(magazine) = self.depot.pop() else {
+            return false;
+        };
+        self.free.extend(magazine);
+        true
     }
 
     /// Gives everything to the depot, as far as there is room.

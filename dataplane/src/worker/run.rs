@@ -86,7 +86,8 @@ pub struct Parts<Q: Queue> {
     pub world: Reader<World>,
     /// The worker's counters.
     pub stats: Arc<WorkerStats>,
-    /// Packets to punt; who takes them puts the frames into the depot.
+    /// Packets to punt; who takes them gives the frames to the depot, by full
+    /// magazines: it has few places.
     pub punts: Arc<PuntQueue<FrameOf<Q>>>,
     /// The bell of the thread that punts.
     pub punt_bell: Arc<Doorbell>,
@@ -102,6 +103,8 @@ pub(super) struct Owned<Q> {
     pub(super) generation: Generation,
     pub(super) queue: QueueId,
     pub(super) io: Q,
+    /// Frames given to receive into and not yet received.
+    pub(super) posted: usize,
     /// Frames given to transmit and not yet reaped.
     pub(super) in_flight: usize,
     /// The TX ring got frames since the last kick.
@@ -141,7 +144,7 @@ pub struct Round {
     /// Packets received, or taken over from other workers.
     pub packets: usize,
     /// Something waits that no arriving packet will announce: frames in a TX ring
-    /// that the kernel did not take yet, or a fill ring that lacks frames.
+    /// that the kernel did not take yet, or a queue without a frame to receive into.
     pub pending: bool,
     /// The worker has other queues than before: see [`Worker::fds`].
     pub queues_changed: bool,
@@ -254,6 +257,7 @@ impl<Q: Queue> Driver<Q> {
                     generation,
                     queue,
                     io,
+                    posted: 0,
                     in_flight: 0,
                     touched: false,
                     pending: false,
@@ -319,15 +323,24 @@ impl<Q: Queue> Driver<Q> {
             }
             pending |= self.queues[at].pending;
         }
-        self.pool.balance();
-        for owned in self.queues.iter_mut().filter(|owned| !owned.dead) {
-            owned.io.refill(self.pool.free());
+        for at in 0..self.queues.len() {
+            pending |= !self.queues[at].dead && !self.refill(at);
         }
         self.pool.balance();
-        // Empty after refilling: some ring may have got less than it wanted.
-        pending |= self.pool.len() == 0 && !self.queues.is_empty();
         self.ring_bells();
         pending
+    }
+
+    /// Tops up a fill ring, from the depot where the pool is not enough. False if
+    /// the queue has no frame left to receive into.
+    fn refill(&mut self, at: usize) -> bool {
+        let owned = &mut self.queues[at];
+        loop {
+            owned.posted += owned.io.refill(self.pool.free());
+            if self.pool.len() > 0 || !self.pool.fetch() {
+                return owned.posted > 0;
+            }
+        }
     }
 
     fn ring_bells(&mut self) {

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::stats::{DropReason, PuntReason};
 use crate::worker::idle::{Idle, Sleep, run_loop};
 use crate::worker::sim::scene::{
     GENERATION, Scene, Setup, host_mac, host4, host6, port_mac, tag, udp, world,
 };
-use crate::worker::sim::{SimFrame, Sizes};
+use crate::worker::sim::{SimFrame, SimMemory, SimWire, Sizes};
+
+mod events;
 
 fn quiet(_: WorkerId) -> Doorbell {
     Doorbell::new(Box::new(|| ()))
@@ -21,7 +21,7 @@ fn quiet(_: WorkerId) -> Doorbell {
 fn scene(tenants: u16, setup: &Setup) -> Scene {
     let mut scene = Scene::new(world(tenants, setup.queues), setup, quiet);
     rounds(&mut scene, 1, 0);
-    scene.wires.iter().flatten().for_each(crate::worker::sim::SimWire::record);
+    scene.wires.iter().flatten().for_each(SimWire::record);
     scene
 }
 
@@ -98,7 +98,7 @@ fn order_is_kept_for_each_egress_port() {
 
 fn filler() -> crate::port::Punted<SimFrame> {
     crate::port::Punted {
-        frame: crate::worker::sim::SimMemory::frames(1).pop().unwrap(),
+        frame: SimMemory::frames(1).pop().unwrap(),
         port: PortId(0),
         generation: GENERATION,
         reason: PuntReason::Header,
@@ -137,7 +137,7 @@ fn a_punted_packet_is_what_came_in() {
     let mut punted = scene.punts.pop().unwrap();
     assert_eq!((punted.port, punted.generation), (PortId(0), GENERATION));
     assert_eq!(punted.reason, PuntReason::NoNeighbor);
-    assert_eq!(crate::worker::sim::SimMemory.packet(&mut punted.frame), packet);
+    assert_eq!(SimMemory.packet(&mut punted.frame), packet);
     assert_eq!(punts(&scene, PortId(0), PuntReason::NoNeighbor), 1);
 }
 
@@ -216,6 +216,20 @@ fn a_full_tx_ring_is_kicked_once_then_drops() {
     assert_eq!(scene.stats[0].port(PortId(1)).tx_refused.get(), 3);
     assert_eq!(scene.wires[1][0].sent_packets(), 24 + 5);
     assert_eq!(scene.held(), setup.frames);
+}
+
+#[test]
+fn a_queue_without_frames_is_looked_after() {
+    let setup = Setup { frames: 64, ..Setup::default() };
+    let mut scene = scene(1, &setup);
+    // One queue got all frames; the other must not sleep until it has some.
+    assert_eq!((scene.wires[0][0].held(), scene.wires[1][0].held()), (64, 0));
+    assert!(scene.workers[0].round(0).pending);
+    let packet = across(PortId(0), false, b"");
+    (0..64).for_each(|_| assert!(scene.wires[0][0].deliver(tag(PortId(0)), &packet)));
+    let _ = scene.workers[0].round(0);
+    assert_eq!(scene.wires[1][0].sent_packets(), 64);
+    assert_eq!(scene.held(), 64);
 }
 
 #[test]
@@ -345,7 +359,7 @@ fn a_million_packets_are_accounted_for() {
     let punted = sum(|s| s.punts.iter().map(crate::stats::Count::get).sum());
     assert_eq!(sum(|s| s.rx_packets.get()), taken);
     assert_eq!(forwarded + dropped + punted, taken, "each packet is counted once");
-    let sent: u64 = scene.wires.iter().flatten().map(|wire| wire.sent_packets()).sum();
+    let sent: u64 = scene.wires.iter().flatten().map(SimWire::sent_packets).sum();
     assert_eq!(sent, forwarded);
     assert!(punted > 0 && dropped > 0 && forwarded > 500_000);
     assert_eq!(scene.held(), setup.frames);
@@ -450,106 +464,5 @@ fn a_sleep_is_short_while_something_is_pending() {
         };
         run_loop(&mut scene.workers[0], &mut log, &Idle::default(), now);
         assert_eq!(log.0, [Duration::from_millis(expected)]);
-    }
-}
-
-/// What may happen to a scene.
-#[derive(Clone, Debug)]
-enum Event {
-    Deliver { port: u16, queue: u16, kind: u8, count: usize },
-    Random { port: u16, bytes: Vec<u8>, flags: u16 },
-    Round { worker: usize },
-    Budget { port: u16, budget: usize },
-    Remove { port: u16 },
-    Add { port: u16 },
-    DrainPunts,
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let bytes = prop::collection::vec(any::<u8>(), 0..100);
-    prop_oneof![
-        6 => (0..4_u16, 0..2_u16, 0..4_u8, 1..80_usize)
-            .prop_map(|(port, queue, kind, count)| Event::Deliver { port, queue, kind, count }),
-        2 => (0..4_u16, bytes, 0..4_u16)
-            .prop_map(|(port, bytes, flags)| Event::Random { port, bytes, flags }),
-        8 => (0..2_usize).prop_map(|worker| Event::Round { worker }),
-        1 => (0..4_u16, 0..20_usize).prop_map(|(port, budget)| Event::Budget { port, budget }),
-        1 => (0..4_u16).prop_map(|port| Event::Remove { port }),
-        1 => (0..4_u16).prop_map(|port| Event::Add { port }),
-        1 => Just(Event::DrainPunts),
-    ]
-}
-
-/// Plays an event; `present` says which ports have queues.
-fn play(scene: &mut Scene, setup: &Setup, event: Event, present: &mut [bool; 4]) {
-    match event {
-        Event::Deliver { port, queue, kind, count } => {
-            let id = PortId(port);
-            let packet = match kind {
-                0 => across(id, false, b"a"),
-                1 => across(id, true, b"b"),
-                2 => udp(id, host4(0).into(), host4(0).into(), b"c"),
-                _ => udp(id, host4(0).into(), [10, 0, 1, 99].into(), b"d"),
-            };
-            let wire = &scene.wires[id.index()][usize::from(queue % setup.queues)];
-            (0..count).for_each(|_| drop(wire.deliver(tag(id), &packet)));
-        }
-        Event::Random { port, bytes, flags } => {
-            let tag =
-                nsplane_abi::Tag { flags, csum_start: 34, csum_offset: 6, ..tag(PortId(port)) };
-            drop(scene.wires[usize::from(port)][0].deliver(tag, &bytes));
-        }
-        Event::Round { worker } => {
-            let count = scene.workers.len();
-            let _ = scene.workers[worker % count].round(0);
-        }
-        Event::Budget { port, budget } => scene.wires[usize::from(port)][0].set_budget(budget),
-        Event::Remove { port } if present[usize::from(port)] => {
-            present[usize::from(port)] = false;
-            for inbox in &scene.inboxes {
-                let remove = ToWorker::RemovePort { port: PortId(port), generation: GENERATION };
-                inbox.send(remove).unwrap();
-            }
-            rounds(scene, 1, 0);
-            let wires = scene.wires[usize::from(port)].clone();
-            recycle(scene, wires.iter().flat_map(crate::worker::sim::SimWire::reclaim).collect());
-        }
-        Event::Add { port } if !present[usize::from(port)] => {
-            present[usize::from(port)] = true;
-            scene.add_port(PortId(port), setup);
-        }
-        Event::DrainPunts => drop(scene.drain_punts()),
-        Event::Remove { .. } | Event::Add { .. } => {}
-    }
-}
-
-fn recycle(scene: &Scene, mut frames: Vec<SimFrame>) {
-    while !frames.is_empty() {
-        let from = frames.len().saturating_sub(64);
-        assert!(scene.depot.push(frames.drain(from..).collect()).is_ok());
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn no_frame_is_lost_whatever_happens(
-        workers in 1..3_u16, queues in 1..3_u16, depth in 1..4_usize, punt_depth in 1..50_usize,
-        (fill, rx, tx, completion) in (1..80_usize, 1..80_usize, 1..80_usize, 1..80_usize),
-        frames in 64..1200_usize,
-        events in prop::collection::vec(event(), 0..80),
-    ) {
-        let setup = Setup {
-            workers, queues, frames, punt_depth,
-            sizes: Sizes { fill, rx, tx, completion },
-            mesh_depth: depth,
-        };
-        let mut scene = scene(2, &setup);
-        let mut present = [true; 4];
-        for event in events {
-            play(&mut scene, &setup, event, &mut present);
-            prop_assert_eq!(scene.held(), frames);
-        }
     }
 }

@@ -9,6 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use nsplane_abi::Tag;
 
@@ -195,6 +196,8 @@ pub struct Scene {
     pub mesh: Arc<Mesh<SimFrame>>,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Frames of punted packets, not yet a magazine.
+    spare: ArrayVec<SimFrame, BATCH>,
 }
 
 /// What a [`Scene`] is made of.
@@ -251,6 +254,7 @@ impl Scene {
             punts: Arc::new(PuntQueue::new(setup.punt_depth)),
             depot,
             mesh: Arc::new(Mesh::new(ids().map(bell).collect(), setup.mesh_depth)),
+            spare: ArrayVec::new(),
             stats: ids().map(|_| Arc::new(WorkerStats::new(ports))).collect(),
         };
         let punt_bell = Arc::new(Doorbell::new(Box::new(|| ())));
@@ -298,19 +302,22 @@ impl Scene {
         }
     }
 
-    /// Puts what was punted back into the depot; returns how many packets it was.
-    pub fn drain_punts(&self) -> usize {
+    /// Takes what was punted, and gives its frames to the depot by full magazines;
+    /// returns how many packets it was.
+    ///
+    /// # Panics
+    /// If the depot is full, which has room for every frame.
+    pub fn drain_punts(&mut self) -> usize {
         let mut count = 0;
-        loop {
-            let next = std::iter::from_fn(|| self.punts.pop());
-            let magazine: arrayvec::ArrayVec<_, BATCH> =
-                next.take(BATCH).map(|punted| punted.frame).collect();
-            if magazine.is_empty() {
-                return count;
+        while let Some(punted) = self.punts.pop() {
+            count += 1;
+            self.spare.push(punted.frame);
+            if self.spare.is_full() {
+                let magazine = std::mem::take(&mut self.spare);
+                assert!(self.depot.push(magazine).is_ok(), "a depot for every frame");
             }
-            count += magazine.len();
-            assert!(self.depot.push(magazine).is_ok(), "a depot for every frame");
         }
+        count
     }
 
     /// Frames in queues, pools, depot, and rings: with nothing in a worker's hands
@@ -320,7 +327,7 @@ impl Scene {
     pub fn held(&self) -> usize {
         let rings: usize = self.wires.iter().flatten().map(SimWire::held).sum();
         let pools: usize = self.workers.iter().map(Worker::free_frames).sum();
-        let mut shared = self.punts.len();
+        let mut shared = self.punts.len() + self.spare.len();
         for _ in 0..self.depot.len() {
             let magazine = self.depot.pop().expect("counted");
             shared += magazine.len();

@@ -130,8 +130,10 @@ fn headers_that_are_not_the_common_case_are_punted() {
     let world = scene::world(2, 1);
     let header = punt(PuntReason::Header);
     for cut in 0..packet4().len() {
-        let expected = if cut < 14 { header } else { punt(PuntReason::Header) };
-        assert_eq!(verdict(&world, &packet4()[..cut]), expected, "cut to {cut}");
+        assert_eq!(verdict(&world, &packet4()[..cut]), header, "cut to {cut}");
+    }
+    for cut in 0..packet6().len() {
+        assert_eq!(verdict(&world, &packet6()[..cut]), header, "cut to {cut}");
     }
     assert_eq!(verdict(&world, &with_byte(packet4(), 0, 0x46)), header);
     assert_eq!(verdict(&world, &with_byte(packet4(), 0, 0x55)), header);
