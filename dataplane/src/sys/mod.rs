@@ -2,6 +2,7 @@
 //! here and in `xsk`; each function is a safe, small wrapper that names its
 //! system call in its error.
 
+pub mod bpf;
 pub mod cap;
 pub mod netns;
 pub mod poll;

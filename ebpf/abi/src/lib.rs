@@ -131,6 +131,9 @@ pub mod consts {
     pub const GENERATION: &str = "GENERATION";
     /// `u32`: 1 where the program runs in generic mode.
     pub const GENERIC: &str = "GENERIC";
+    /// `u32`: 1 where the driver may hand over packets with unfinished checksums and
+    /// the loader could not learn where the kernel notes it. Implied by `GENERIC`.
+    pub const CSUM_UNKNOWN: &str = "CSUM_UNKNOWN";
     /// `u32`: offset of the `sk_buff` pointer behind the kernel's `xdp_buff`; 0
     /// where the driver has none. The `SKB_*` constants count only if it is set.
     pub const XDP_SKB: &str = "XDP_SKB";

@@ -44,11 +44,14 @@ pub enum PassReason {
     Punted = 16,
     /// The program belongs to an older generation of the port.
     Stale = 17,
+    /// An unfinished checksum that is not the Internet's (SCTP's CRC): the kernel
+    /// or a device has to finish it.
+    Checksum = 18,
 }
 
 impl PassReason {
     /// Number of reasons: counters a port has.
-    pub const COUNT: u32 = 18;
+    pub const COUNT: u32 = 19;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -70,6 +73,7 @@ impl PassReason {
         Self::NoRoom,
         Self::Punted,
         Self::Stale,
+        Self::Checksum,
     ];
 
     /// The name shown to users: lower case, words joined by underscores.
@@ -94,6 +98,7 @@ impl PassReason {
             Self::NoRoom => "no_room",
             Self::Punted => "punted",
             Self::Stale => "stale",
+            Self::Checksum => "checksum",
         }
     }
 }
