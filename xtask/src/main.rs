@@ -4,11 +4,14 @@
 //! is for `setup` to install.
 #![deny(unsafe_code)]
 
+mod ci;
 mod demo;
 mod ebpf;
 mod layers;
 mod progress;
 mod setup;
+mod stages;
+mod testing;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,6 +47,10 @@ enum Command {
     },
     /// Two tenants with the same addresses, routed by the kernel, then by nsplane.
     Demo(demo::Args),
+    /// Unit and property tests; as root the namespace tests too.
+    Test(testing::Args),
+    /// Exactly what CI runs: style, layers, eBPF objects, tests, documentation, demo.
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +73,8 @@ fn run(command: &Command) -> Result<()> {
             if *check { ebpf::check_committed(&root).map(drop) } else { ebpf::build_all(&root) }
         }
         Command::Demo(args) => demo::demo(&root, args),
+        Command::Test(args) => testing::test(&root, args),
+        Command::Ci => ci::ci(&root),
     }
 }
 
@@ -73,4 +82,12 @@ fn run(command: &Command) -> Result<()> {
 fn root() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     dir.parent().unwrap_or(dir).to_owned()
+}
+
+/// The cargo that runs us, in the workspace.
+fn cargo(root: &Path) -> std::process::Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(program);
+    command.current_dir(root);
+    command
 }

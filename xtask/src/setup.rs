@@ -12,8 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use nsplane_tests::netns::is_root;
 
-use crate::ebpf;
 use crate::progress::{run_logged, say};
+use crate::{cargo, ebpf};
 
 /// To build nsplane: the C libraries of xsk-rs are compiled from source.
 const BUILD: &[&str] =
@@ -76,7 +76,7 @@ fn install(root: &Path, missing: &[&str]) -> Result<()> {
 
 fn build_linker(root: &Path) -> Result<()> {
     let to = root.join("target/tools");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo(root);
     cargo
         .env("LLVM_PREFIX", LLVM)
         // Its objects are of no use to the workspace.

@@ -14,7 +14,6 @@ mod contend;
 mod report;
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use nsplane_tests::interrupt;
 use nsplane_tests::netns::{is_root, sweep};
 use nsplane_tests::tenant::{Host, Tenant, TenantSpec};
 
+use crate::cargo;
 use crate::progress::{run, say};
 use crate::setup::setup;
 use contend::Lab;
@@ -66,6 +66,14 @@ pub(crate) struct Args {
     /// Bytes of each TCP transfer, in MiB.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
     tcp_mib: u64,
+}
+
+impl Args {
+    /// All contenders, with a load of so many seconds.
+    pub(crate) fn of_seconds(seconds: u64) -> Self {
+        let contenders = vec![Contender::Kernel, Contender::Nsplane];
+        Self { seconds, json: false, contenders, tcp_mib: 64 }
+    }
 }
 
 /// One of the two tenants.
@@ -139,8 +147,8 @@ fn side(name: &'static str, mark: u32) -> Result<Side> {
 
 /// Builds the release binary and names it for the lab.
 pub(crate) fn build(root: &Path) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--release", "--locked", "--package", "nsplane"]);
+    let mut cargo = cargo(root);
+    cargo.args(["build", "--release", "--locked", "--package", "nsplane"]);
     // Standard output is the report's.
     cargo.stdout(std::io::stderr());
     run("building nsplane (release)", &mut cargo)
