@@ -24,10 +24,9 @@ impl Raw {
     /// No such device, or not permitted.
     pub fn open(netns: &Netns, device: &str) -> Result<Self> {
         let index = netns.ifindex(device)?;
-        let socket = netns
+        netns
             .inside(|| open(index))?
-            .with_context(|| format!("an AF_PACKET socket on {device} of {}", netns.name()))?;
-        Ok(Self { socket })
+            .with_context(|| format!("an AF_PACKET socket on {device} of {}", netns.name()))
     }
 
     /// Sends a frame out of the device.
