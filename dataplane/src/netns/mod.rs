@@ -267,10 +267,13 @@ fn same_file(a: &File, b: &File) -> bool {
 }
 
 fn open_file(name: &str, path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|source| Error::Open {
-        name: name.to_owned(),
-        path: path.to_owned(),
-        source,
+    File::open(path).map_err(|source| {
+        let name = name.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            let source = sys::netns::Error { call: "open", source };
+            return Error::NotPermitted { name, source };
+        }
+        Error::Open { name, path: path.to_owned(), source }
     })
 }
 

@@ -139,15 +139,15 @@ fn finish(path: &Path, name: String, origin: Origin) -> Result<Netns, Error> {
 
 /// Every namespace that has a name, once each, by cookie.
 ///
-/// Left out: the host's initial namespace (that of process 1), also where a
-/// runtime gave it a name (Docker's `default`); routing for the host itself is
-/// asked for by name, `/proc/1/ns/net` or `pid:1`. Left out too are files that
-/// are no namespace, and names that went away meanwhile.
+/// Left out: the host's initial namespace (that of process 1, or our own where we
+/// may not look at that), also where a runtime gave it a name (Docker's `default`);
+/// routing for the host itself is asked for by name, `/proc/1/ns/net` or `pid:1`.
+/// Left out too are files that are no namespace, and names that went away meanwhile.
 ///
 /// # Errors
 /// Where a directory exists but cannot be read, or a namespace may not be entered.
 pub fn list_all() -> Result<Vec<Netns>, Error> {
-    let initial = File::open("/proc/1/ns/net").ok();
+    let initial = File::open("/proc/1/ns/net").or_else(|_| File::open("/proc/self/ns/net")).ok();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for (path, name) in files()? {
