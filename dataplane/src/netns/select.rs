@@ -95,7 +95,7 @@ pub fn open(selector: &Selector) -> Result<Netns, Error> {
             if !Path::new(&format!("/proc/{pid}")).exists() {
                 return Err(Error::NoSuchProcess(*pid));
             }
-            finish(&path, format!("pid:{pid}"), Origin::Process(*pid))
+            finish(&path, &format!("pid:{pid}"), &Origin::Process(*pid))
         }
         Selector::All => Err(Error::NoSuchName { name: "all".to_owned(), names: names() }),
     }
@@ -106,7 +106,7 @@ fn open_name(name: &str) -> Result<Netns, Error> {
     let Some(path) = path else {
         return Err(Error::NoSuchName { name: name.to_owned(), names: names() });
     };
-    finish(&path, name.to_owned(), Origin::Named(path.clone()))
+    finish(&path, name, &Origin::Named(path.clone()))
 }
 
 fn open_path(path: &Path) -> Result<Netns, Error> {
@@ -116,17 +116,17 @@ fn open_path(path: &Path) -> Result<Netns, Error> {
         Some(file) if named => file.to_string_lossy().into_owned(),
         _ => path.display().to_string(),
     };
-    finish(path, name, Origin::Path(path.to_owned()))
+    finish(path, &name, &Origin::Path(path.to_owned()))
 }
 
 /// Opens `path`, again and again while it is a file that a namespace may yet be
 /// mounted over.
-fn finish(path: &Path, name: String, origin: Origin) -> Result<Netns, Error> {
+fn finish(path: &Path, name: &str, origin: &Origin) -> Result<Netns, Error> {
     for attempt in 0..MOUNT_TRIES {
-        let file = open_file(&name, path)?;
+        let file = open_file(name, path)?;
         // Only an empty plain file is one that `ip netns` may have just made.
         let waits = file.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
-        if let Some(ns) = Netns::from_file(file, name.clone(), origin.clone())? {
+        if let Some(ns) = Netns::from_file(file, name, origin)? {
             return Ok(ns);
         }
         if !waits || attempt + 1 == MOUNT_TRIES {
@@ -156,7 +156,7 @@ pub fn list_all() -> Result<Vec<Netns>, Error> {
             continue;
         }
         drop(file);
-        match finish(&path, name, Origin::Named(path.clone())) {
+        match finish(&path, &name, &Origin::Named(path.clone())) {
             Ok(ns) => {
                 if seen.insert(ns.cookie()) {
                     found.push(ns);
