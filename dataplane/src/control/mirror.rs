@@ -36,7 +36,8 @@ use hashbrown::HashMap;
 
 use crate::id::IfIndex;
 use crate::netlink::{
-    Address, Event, Family, Link, Neighbor, Netconf, NextHopObject, Route, RouteKind, Rule, Scope,
+    Address, Event, Family, Link, LinkKind, Neighbor, Netconf, NextHopObject, Route, RouteKind,
+    Rule, Scope,
 };
 
 pub use routes::Routes;
@@ -235,23 +236,42 @@ impl Mirror {
         Dirty { netconf: true, ..Dirty::default() }.when(old != *settings)
     }
 
-    fn link(&mut self, link: Link) -> Dirty {
+    fn link(&mut self, mut link: Link) -> Dirty {
         let (ifindex, up, carrier) = (link.ifindex, link.up, link.carrier);
+        self.pair(&link);
+        // A new MTU becomes IPv6's too, but only after the message was sent.
+        let new_mtu = self.links.get(&ifindex).is_some_and(|old| old.mtu != link.mtu);
+        link.mtu6 = link.mtu6.map(|m| if new_mtu { link.mtu } else { m.min(link.mtu) });
         let old = self.links.insert(ifindex, link);
         let changed = old.as_ref() != self.links.get(&ifindex);
         let mut dirty = Dirty { links: true, ..Dirty::default() }.when(changed);
-        let Some(old) = old else { return dirty };
-        if old.up && !up {
+        if !up {
+            // Also where it was down before: a replayed route may have come back.
             dirty = dirty.and(self.device_down(ifindex));
-        } else if old.carrier && !carrier && self.leads_out_of(ifindex).next().is_some() {
+        } else if !carrier && changed && self.leads_out_of(ifindex).next().is_some() {
             dirty.resync = true;
         }
         dirty
     }
 
+    /// A veth's first end is told of before it has a second, and not again: the
+    /// second's message says it for both.
+    fn pair(&mut self, link: &Link) {
+        let (LinkKind::Veth, Some(peer), None) = (&link.kind, link.peer, link.peer_nsid) else {
+            return;
+        };
+        if let Some(other) = self.links.get_mut(&peer)
+            && other.kind == LinkKind::Veth
+        {
+            other.peer = Some(link.ifindex);
+        }
+    }
+
     fn link_gone(&mut self, ifindex: IfIndex) -> Dirty {
-        let Some(_) = self.links.remove(&ifindex) else { return Dirty::default() };
-        let mut dirty = Dirty { links: true, ..Dirty::default() }.and(self.device_down(ifindex));
+        // Also where it is not known: what is its own may have come by replay.
+        let known = self.links.remove(&ifindex).is_some();
+        let mut dirty = Dirty { links: known, ..Dirty::default() };
+        dirty = dirty.and(self.device_down(ifindex));
         if self.routes.drop_device(ifindex) {
             dirty = dirty.and(Self::both());
         }
@@ -303,5 +323,7 @@ impl Mirror {
     }
 }
 
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 pub(super) mod tests;

@@ -11,7 +11,7 @@
 //!
 //! 1. Ports are narrowed: they lose the routing flags that they are to lose and
 //!    get the flag to ask for kernel routes that they are to get. A slot that
-//!    changes its generation is closed.
+//!    changes its generation or address is closed.
 //! 2. Local addresses and kernel routes are added, which only passes more.
 //! 3. Routes that are ours are added, or turned from the kernel's into ours. The
 //!    kernel's more specific ones are there already.
@@ -109,11 +109,11 @@ fn narrow_ports(wanted: &State, actual: &State, plan: &mut Vec<Action>) {
     }
 }
 
-/// The entry that redirects no more than the old one and the new one both do: of
-/// the old device, but by the routes of both. Zero for another use of the slot.
+/// The entry that redirects no more than the old one and the new one both do. Zero
+/// where they have no frame in common: another use of the slot, another address.
 fn narrowed(new: &PortConf, old: Option<&PortConf>) -> Option<PortConf> {
     let old = old?;
-    if old.generation != new.generation {
+    if (old.generation, old.mac) != (new.generation, new.mac) {
         return Some(PortConf::default());
     }
     if old == new {

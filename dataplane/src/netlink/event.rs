@@ -218,7 +218,8 @@ pub struct Rule {
     pub identity: Box<[u8]>,
 }
 
-/// A neighbour.
+/// A neighbour. The kernel does not announce those that need no resolving (noarp)
+/// when it makes them; a dump has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbor {
     /// The device it is reached by.

@@ -118,6 +118,12 @@ impl Monitor {
         self.tally
     }
 
+    /// The socket, for tests that spoil it.
+    #[cfg(test)]
+    pub(crate) fn as_socket(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
+    }
+
     fn failed(&self, call: &'static str, source: io::Error) -> Error {
         Error::Socket { name: self.name.clone(), call, source }
     }

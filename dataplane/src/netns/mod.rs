@@ -234,10 +234,11 @@ impl Netns {
     }
 
     /// Takes an open file, which must be a network namespace; None if it is not.
-    fn from_file(file: File, name: String, origin: Origin) -> Result<Option<Self>, Error> {
-        if !sys::netns::is_netns(file.as_fd()).map_err(|e| Error::call(&name, e))? {
+    fn from_file(file: File, name: &str, origin: &Origin) -> Result<Option<Self>, Error> {
+        if !sys::netns::is_netns(file.as_fd()).map_err(|e| Error::call(name, e))? {
             return Ok(None);
         }
+        let (name, origin) = (name.to_owned(), origin.clone());
         let mut ns = Self { fd: file.into(), cookie: NetnsCookie(0), name, origin };
         let cookie = ns.run(sys::netns::cookie)?.map_err(|e| Error::call(&ns.name, e))?;
         ns.cookie = NetnsCookie(cookie);
@@ -267,10 +268,13 @@ fn same_file(a: &File, b: &File) -> bool {
 }
 
 fn open_file(name: &str, path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|source| Error::Open {
-        name: name.to_owned(),
-        path: path.to_owned(),
-        source,
+    File::open(path).map_err(|source| {
+        let name = name.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            let source = sys::netns::Error { call: "open", source };
+            return Error::NotPermitted { name, source };
+        }
+        Error::Open { name, path: path.to_owned(), source }
     })
 }
 

@@ -95,7 +95,7 @@ pub fn open(selector: &Selector) -> Result<Netns, Error> {
             if !Path::new(&format!("/proc/{pid}")).exists() {
                 return Err(Error::NoSuchProcess(*pid));
             }
-            finish(&path, format!("pid:{pid}"), Origin::Process(*pid))
+            finish(&path, &format!("pid:{pid}"), &Origin::Process(*pid))
         }
         Selector::All => Err(Error::NoSuchName { name: "all".to_owned(), names: names() }),
     }
@@ -106,7 +106,7 @@ fn open_name(name: &str) -> Result<Netns, Error> {
     let Some(path) = path else {
         return Err(Error::NoSuchName { name: name.to_owned(), names: names() });
     };
-    finish(&path, name.to_owned(), Origin::Named(path.clone()))
+    finish(&path, name, &Origin::Named(path.clone()))
 }
 
 fn open_path(path: &Path) -> Result<Netns, Error> {
@@ -116,17 +116,17 @@ fn open_path(path: &Path) -> Result<Netns, Error> {
         Some(file) if named => file.to_string_lossy().into_owned(),
         _ => path.display().to_string(),
     };
-    finish(path, name, Origin::Path(path.to_owned()))
+    finish(path, &name, &Origin::Path(path.to_owned()))
 }
 
 /// Opens `path`, again and again while it is a file that a namespace may yet be
 /// mounted over.
-fn finish(path: &Path, name: String, origin: Origin) -> Result<Netns, Error> {
+fn finish(path: &Path, name: &str, origin: &Origin) -> Result<Netns, Error> {
     for attempt in 0..MOUNT_TRIES {
-        let file = open_file(&name, path)?;
+        let file = open_file(name, path)?;
         // Only an empty plain file is one that `ip netns` may have just made.
         let waits = file.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
-        if let Some(ns) = Netns::from_file(file, name.clone(), origin.clone())? {
+        if let Some(ns) = Netns::from_file(file, name, origin)? {
             return Ok(ns);
         }
         if !waits || attempt + 1 == MOUNT_TRIES {
@@ -139,15 +139,15 @@ fn finish(path: &Path, name: String, origin: Origin) -> Result<Netns, Error> {
 
 /// Every namespace that has a name, once each, by cookie.
 ///
-/// Left out: the host's initial namespace (that of process 1), also where a
-/// runtime gave it a name (Docker's `default`); routing for the host itself is
-/// asked for by name, `/proc/1/ns/net` or `pid:1`. Left out too are files that
-/// are no namespace, and names that went away meanwhile.
+/// Left out: the host's initial namespace (that of process 1, or our own where we
+/// may not look at that), also where a runtime gave it a name (Docker's `default`);
+/// routing for the host itself is asked for by name, `/proc/1/ns/net` or `pid:1`.
+/// Left out too are files that are no namespace, and names that went away meanwhile.
 ///
 /// # Errors
 /// Where a directory exists but cannot be read, or a namespace may not be entered.
 pub fn list_all() -> Result<Vec<Netns>, Error> {
-    let initial = File::open("/proc/1/ns/net").ok();
+    let initial = File::open("/proc/1/ns/net").or_else(|_| File::open("/proc/self/ns/net")).ok();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for (path, name) in files()? {
@@ -156,7 +156,7 @@ pub fn list_all() -> Result<Vec<Netns>, Error> {
             continue;
         }
         drop(file);
-        match finish(&path, name, Origin::Named(path.clone())) {
+        match finish(&path, &name, &Origin::Named(path.clone())) {
             Ok(ns) => {
                 if seen.insert(ns.cookie()) {
                     found.push(ns);

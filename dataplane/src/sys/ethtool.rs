@@ -46,7 +46,7 @@ pub fn channels(name: &str) -> Result<Option<Channels>, Error> {
     // One byte stays zero: the name's end. A longer name is nobody's.
     let room = req.ifr_name.len() - 1;
     for (to, from) in req.ifr_name[..room].iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     let mut answer = EthtoolChannels { cmd: ETHTOOL_GCHANNELS, ..EthtoolChannels::default() };
     req.ifr_ifru.ifru_data = (&raw mut answer).cast();

@@ -4,7 +4,7 @@
 //! threads apart from those that must stay where they are.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use thiserror::Error;
 
@@ -72,7 +72,6 @@ pub fn is_netns(fd: BorrowedFd<'_>) -> Result<bool, Error> {
     let mut st: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open while it is borrowed, `st` is ours to be written.
     check("fstatfs", unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut st) })?;
-    #[expect(clippy::unnecessary_cast, reason = "f_type's type differs by target")]
     if st.f_type as u64 != NSFS_MAGIC {
         return Ok(false);
     }
@@ -112,8 +111,8 @@ pub fn loopback_up() -> Result<(), Error> {
     let socket = any_socket()?;
     // SAFETY: ifreq is plain data; all-zero is a valid value of it.
     let mut req: libc::ifreq = unsafe { std::mem::zeroed() };
-    req.ifr_name[0] = libc::c_char::try_from(b'l').unwrap_or(0);
-    req.ifr_name[1] = libc::c_char::try_from(b'o').unwrap_or(0);
+    req.ifr_name[0] = b'l' as libc::c_char;
+    req.ifr_name[1] = b'o' as libc::c_char;
     req.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which `req` is.
     let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const req) };
@@ -154,13 +153,13 @@ pub(super) fn any_socket() -> Result<OwnedFd, Error> {
         libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
     })?;
     // SAFETY: the descriptor is new and nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    debug_assert!(fd.as_fd().as_raw_fd() >= 0);
-    Ok(fd)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]

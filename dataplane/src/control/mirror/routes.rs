@@ -150,20 +150,19 @@ impl Routes {
         dropped
     }
 
-    /// Drops what leads out of a device that is gone; of several next hops, those.
+    /// Drops what leads out of a device that is gone. IPv4 drops a route of several
+    /// next hops whole when one's device goes (`fib_sync_down_dev`), IPv6 drops
+    /// those next hops.
     pub(super) fn drop_device(&mut self, ifindex: IfIndex) -> bool {
         let mut any = false;
-        for route in self.map.values_mut().flatten() {
+        for route in self.map.values_mut().flatten().filter(|r| r.dst.addr.is_ipv6()) {
             let before = route.hops.len();
-            if before > 1 {
+            if route.hops.iter().any(|h| h.oif != Some(ifindex)) {
                 route.hops.retain(|h| h.oif != Some(ifindex));
                 any |= before != route.hops.len();
             }
         }
-        any | self.retain(|r| match r.hops.as_slice() {
-            [only] => only.oif != Some(ifindex),
-            _ => true,
-        })
+        any | self.retain(|r| r.hops.iter().all(|h| h.oif != Some(ifindex)))
     }
 
     /// Drops the routes that lead to a next-hop object.

@@ -59,6 +59,10 @@ pub(super) fn neighbor(payload: &[u8], gone: bool) -> Result<Event, Skip> {
         }
     }
     let addr = addr.ok_or(Skip::Malformed)?;
+    if addr.is_multicast() {
+        // Made from the group's number, never resolved, never announced.
+        return Err(Skip::Ignored);
+    }
     let ifindex = IfIndex(word(&head, 4)?);
     if gone {
         return Ok(Event::NeighborGone(ifindex, addr));

@@ -1,0 +1,377 @@
+//! The mirror against the kernel: after each change to a real namespace, what the
+//! events made of the mirror must be what a fresh dump says.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::netlink::{self, Channels, LinkKind, Monitor};
+use crate::netns::{self, Change, Netns, Selector, Watcher};
+
+/// A named namespace, deleted in the end, whatever the end is.
+struct Space {
+    name: String,
+}
+
+impl Space {
+    fn new(name: &str) -> Self {
+        let space = Self { name: format!("hm-{name}-{}", std::process::id()) };
+        run("ip", &["netns", "add", &space.name]);
+        space
+    }
+
+    /// `ip -n NAME ...`, words split at spaces.
+    fn ip(&self, words: &str) {
+        let mut args = vec!["-n", &self.name];
+        args.extend(words.split(' '));
+        run("ip", &args);
+    }
+
+    fn sysctl(&self, setting: &str) {
+        run("ip", &["netns", "exec", &self.name, "sysctl", "-qw", setting]);
+    }
+
+    fn open(&self) -> Netns {
+        netns::open(&Selector::Name(self.name.clone())).unwrap()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+fn run(program: &str, args: &[&str]) {
+    let out = Command::new(program).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{program} {}: {said}", args.join(" "));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A mirror that is kept up as `control` does it.
+struct Follower {
+    ns: Netns,
+    monitor: Monitor,
+    mirror: Mirror,
+}
+
+impl Follower {
+    fn new(space: &Space) -> Self {
+        let ns = space.open();
+        let monitor = Monitor::open(&ns).unwrap();
+        let mirror = Mirror::from_dump(netlink::dump(&ns).unwrap());
+        Self { ns, monitor, mirror }
+    }
+
+    /// Applies events until the mirror is what a dump says. Dumps again only where
+    /// the mirror asks for it, which it may do where `resync` says so.
+    fn settle(&mut self, what: &str, resync: bool) {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let mut dirty = Dirty::default();
+            for event in self.monitor.queued().unwrap() {
+                dirty = dirty.and(self.mirror.apply(event));
+            }
+            assert!(resync || !dirty.resync, "{what}: asks for a dump");
+            let fresh = Mirror::from_dump(netlink::dump(&self.ns).unwrap());
+            if dirty.resync {
+                self.mirror = fresh.clone();
+            }
+            if normal(&self.mirror) == normal(&fresh) {
+                break;
+            }
+            assert!(Instant::now() < end, "{what}: {}", difference(&self.mirror, &fresh));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(self.monitor.tally().malformed, 0, "{what}");
+    }
+
+    fn link(&self, name: &str) -> &Link {
+        self.mirror.links.values().find(|l| l.name == name).unwrap()
+    }
+}
+
+/// What one has and the other has not, for the reader of a failed test.
+fn difference(ours: &Mirror, kernels: &Mirror) -> String {
+    let parts = |m: &Mirror| -> BTreeSet<String> {
+        let (m, routes) = normal(m);
+        let links = m.links.values().map(|l| format!("{l:?}"));
+        let routes = routes.iter().map(|r| format!("{r:?}"));
+        let addresses = m.addresses.iter().map(|a| format!("{a:?}"));
+        let rules = m.rules.iter().map(|r| format!("{r:?}"));
+        let neighbors = m.neighbors.values().map(|n| format!("{n:?}"));
+        let settings = m.netconf.iter().map(|s| format!("{s:?}"));
+        let objects = m.nexthops.values().map(|o| format!("{o:?}"));
+        let state = links.chain(routes).chain(addresses).chain(rules);
+        state.chain(neighbors).chain(settings).chain(objects).collect()
+    };
+    let (ours, kernels) = (parts(ours), parts(kernels));
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+        a.difference(b).cloned().collect::<Vec<_>>().join("\n  ")
+    };
+    format!("mirror\n  {}\nkernel\n  {}", only(&ours, &kernels), only(&kernels, &ours))
+}
+
+/// IPv6 says next hops, and routes of one metric, in an order of the moment; and
+/// neighbours that need no resolving (noarp, 0x40) come without a message.
+fn normal(m: &Mirror) -> (Mirror, Vec<Route>) {
+    let mut routes: Vec<Route> = m.routes.iter().cloned().collect();
+    for r in &mut routes {
+        r.hops.sort_unstable();
+    }
+    routes.sort_by_cached_key(|r| format!("{:?}", (r.table, r.dst, r.priority, &r.hops)));
+    let mut rest = Mirror { routes: Routes::default(), ..m.clone() };
+    rest.neighbors.retain(|_, n| n.state != 0x40);
+    (rest, routes)
+}
+
+#[test]
+fn follows_the_kernel() {
+    if !netns::tests::root("follows_the_kernel") {
+        return;
+    }
+    let runtime = runtime();
+    let _context = runtime.enter();
+    let (space, peer) = (Space::new("live"), Space::new("peer"));
+    let mut f = Follower::new(&space);
+
+    space.ip(&format!("link add hma type veth peer name hmb netns {}", peer.name));
+    space.ip("link add hmc type veth peer name hmd");
+    f.settle("new devices", false);
+    assert_eq!(f.link("hma").kind, LinkKind::Veth);
+    assert!(f.link("hma").peer_nsid.is_some() && f.link("hmc").peer_nsid.is_none());
+
+    for dev in ["lo", "hma", "hmc", "hmd"] {
+        space.ip(&format!("link set {dev} up"));
+    }
+    peer.ip("link set hmb up");
+    peer.ip("addr add 10.0.0.2/24 dev hmb");
+    space.ip("addr add 10.0.0.1/24 dev hma");
+    space.ip("addr add 10.0.0.7/32 dev hma");
+    space.ip("addr add 10.1.0.1/24 dev hmc");
+    space.ip("addr add fd00::1/64 dev hma nodad");
+    f.settle("addresses", false);
+    let hma = f.link("hma").ifindex;
+    assert!(f.link("hma").up && f.link("hma").carrier);
+
+    space.sysctl("net.ipv4.ip_forward=1");
+    space.sysctl("net.ipv6.conf.all.forwarding=1");
+    space.sysctl("net.ipv4.conf.hma.rp_filter=2");
+    f.settle("settings", false);
+    assert!(f.mirror.forwards_v4(hma) && f.mirror.forwards_v6());
+    assert_eq!(f.mirror.rp_filter(hma), 2);
+    space.sysctl("net.ipv4.conf.hma.forwarding=0");
+    f.settle("forwarding off", false);
+    assert!(!f.mirror.forwards_v4(hma));
+
+    routes_v4(&space, &mut f);
+    routes_v6(&space, &mut f);
+    neighbors(&space, &mut f, hma);
+
+    space.ip("rule add from 10.0.0.0/8 lookup 100 priority 100");
+    f.settle("a rule", false);
+    assert!(f.mirror.rules.iter().any(|r| r.priority == 100 && !r.plain));
+    space.ip("rule del priority 100");
+    space.ip("link set hma mtu 1400");
+    f.settle("no rule, an mtu", false);
+    assert_eq!((f.link("hma").mtu, f.link("hma").mtu6), (1400, Some(1400)));
+    space.ip("link set hma mtu 1450");
+    space.ip("link set hma address 02:00:00:00:00:99");
+    f.settle("more mtu, another address", false);
+    assert_eq!((f.link("hma").mtu, f.link("hma").mtu6), (1450, Some(1450)));
+
+    peer.ip("link set hmb down");
+    f.settle("no carrier", true);
+    assert!(f.link("hma").up && !f.link("hma").carrier);
+    peer.ip("link set hmb up");
+    f.settle("carrier", false);
+    space.ip("link set hma down");
+    f.settle("down", true);
+    space.ip("link set hma up");
+    f.settle("up", false);
+
+    space.ip("link set hmc name hmz");
+    f.settle("a new name", false);
+    space.ip(&format!("link set hmd netns {}", peer.name));
+    f.settle("a device moved away", true);
+    space.ip("link del hma");
+    f.settle("a device deleted", true);
+}
+
+fn routes_v4(space: &Space, f: &mut Follower) {
+    for words in [
+        "route add 10.2.0.0/16 via 10.0.0.2",
+        "route add 10.2.0.0/16 via 10.1.0.2 metric 50",
+        "route append 10.2.0.0/16 via 10.1.0.3",
+        "route prepend 10.2.0.0/16 via 10.1.0.4",
+        "route add 10.3.0.0/16 nexthop via 10.0.0.2 nexthop via 10.1.0.2",
+        "route add 10.4.0.0/16 via inet6 fe80::1 dev hma",
+        "route add table 100 10.5.0.0/16 dev hma mtu 1300",
+        "route add 10.5.0.0/16 tos 8 dev hma",
+        "route add blackhole 10.6.0.0/16",
+        "route add throw 10.7.0.0/16",
+        "route add 10.8.0.0/16 via 10.0.0.2 src 10.0.0.7",
+        "nexthop add id 5 via 10.0.0.2 dev hma",
+        "nexthop add id 6 via 10.1.0.2 dev hmc",
+        "nexthop add id 9 group 5/6",
+        "route add 10.9.0.0/16 nhid 5",
+        "route add 10.10.0.0/16 nhid 9",
+    ] {
+        space.ip(words);
+        f.settle(words, false);
+    }
+    for words in [
+        "route replace 10.2.0.0/16 via 10.1.0.9",
+        "route change 10.2.0.0/16 via 10.1.0.8 metric 50",
+        "route del 10.2.0.0/16 via 10.0.0.2",
+        "addr del 10.0.0.7/32 dev hma",
+        "nexthop replace id 6 via 10.1.0.3 dev hmc",
+        "nexthop del id 5",
+    ] {
+        space.ip(words);
+        f.settle(words, false);
+    }
+    space.ip("nexthop add id 7 via 10.0.0.2 dev hma");
+    space.ip("route add 10.11.0.0/16 nhid 7");
+    f.settle("an object for the link's fall", false);
+}
+
+fn routes_v6(space: &Space, f: &mut Follower) {
+    for words in [
+        "route add fd01::/64 via fd00::2",
+        "route append fd01::/64 via fd00::3",
+        "route append fd01::/64 via fd00::4",
+        "route del fd01::/64 via fd00::3",
+        "route add fd02::/64 nexthop via fd00::2 nexthop via fd00::3",
+        "route replace fd02::/64 via fd00::4",
+        "route replace fd02::/64 nexthop via fd00::5 nexthop via fd00::6",
+        "route add fd03::/64 dev hmc metric 7",
+        "route append fd03::/64 dev hma metric 7",
+        "route add unreachable fd04::/64",
+        "route del fd02::/64",
+        "addr add fd0a::1/64 dev hmc nodad",
+        "route add fd06::/64 nexthop via fd00::2 nexthop via fd0a::2",
+        "nexthop add id 8 via fd00::2 dev hma",
+        "route add fd05::/64 nhid 8",
+    ] {
+        let words = format!("-6 {words}");
+        space.ip(&words);
+        f.settle(&words, false);
+    }
+}
+
+fn neighbors(space: &Space, f: &mut Follower, hma: IfIndex) {
+    space.ip("neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev hma nud permanent");
+    f.settle("a neighbour", false);
+    let key = (hma, "10.0.0.77".parse().unwrap());
+    assert!(f.mirror.neighbors[&key].usable().is_some());
+    space.ip("neigh change 10.0.0.77 lladdr 02:00:00:00:00:78 dev hma nud stale");
+    f.settle("another address", false);
+    assert!(f.mirror.neighbors[&key].stale());
+    space.ip("neigh del 10.0.0.77 dev hma");
+    f.settle("no neighbour", false);
+
+    // The kernel resolves what it is asked to.
+    let peer: IpAddr = "10.0.0.2".parse().unwrap();
+    f.monitor.resolve(hma, peer).unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    while f.mirror.neighbors.get(&(hma, peer)).is_none_or(|n| n.usable().is_none()) {
+        for event in f.monitor.queued().unwrap() {
+            let _ = f.mirror.apply(event);
+        }
+        assert!(Instant::now() < end, "not resolved");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    f.settle("a resolved neighbour", false);
+}
+
+#[test]
+fn namespaces_are_found_as_they_come_and_go() {
+    if !netns::tests::root("namespaces_are_found_as_they_come_and_go") {
+        return;
+    }
+    runtime().block_on(async {
+        let mut watcher = Watcher::new().unwrap();
+        let space = Space::new("watch");
+        wait(&mut watcher, &Change::Added(space.name.clone())).await;
+        let ns = space.open();
+        assert_eq!(ns.name(), space.name);
+        let by_path = netns::open(&Selector::Path(format!("/run/netns/{}", space.name).into()));
+        assert_eq!(by_path.unwrap().cookie(), ns.cookie());
+        let all = netns::list_all().unwrap();
+        assert_eq!(all.iter().filter(|n| n.cookie() == ns.cookie()).count(), 1);
+        let initial = netns::open(&Selector::Path("/proc/self/ns/net".into())).unwrap();
+        assert!(all.iter().all(|n| n.cookie() != initial.cookie()));
+
+        // A veth has as many channels as it uses, whatever was allocated.
+        space.ip("link add hmq numrxqueues 4 numtxqueues 4 type veth peer name hmr");
+        let channels = netlink::channels(&ns, "hmq").unwrap();
+        assert!(channels.rx >= 1 && channels.rx <= 4, "{channels:?}");
+        assert_eq!(netlink::channels(&ns, "lo").unwrap(), Channels { rx: 1, tx: 1 });
+        assert!(netlink::channels(&ns, "nobody").unwrap_err().to_string().contains("nobody"));
+
+        // Events wake the monitor.
+        let mut monitor = Monitor::open(&ns).unwrap();
+        space.ip("link set hmq up");
+        let events = monitor.next().await.unwrap();
+        assert!(events.iter().any(|e| matches!(e, Event::Link(l) if l.name == "hmq")));
+
+        let name = space.name.clone();
+        drop((ns, monitor, all, space));
+        wait(&mut watcher, &Change::Removed(name)).await;
+    });
+}
+
+async fn wait(watcher: &mut Watcher, wanted: &Change) {
+    let found = async { while !watcher.next().await.unwrap().contains(wanted) {} };
+    tokio::time::timeout(Duration::from_secs(5), found).await.unwrap();
+}
+
+#[test]
+fn a_namespace_is_opened_the_moment_its_name_appears() {
+    if !netns::tests::root("a_namespace_is_opened_the_moment_its_name_appears") {
+        return;
+    }
+    for round in 0..5 {
+        let name = format!("hm-race{round}-{}", std::process::id());
+        let space = Space { name: name.clone() };
+        let selector = Selector::Name(name.clone());
+        let path = std::path::PathBuf::from(format!("/run/netns/{name}"));
+        std::thread::scope(|s| {
+            s.spawn(|| run("ip", &["netns", "add", &name]));
+            let end = Instant::now() + Duration::from_secs(5);
+            while !path.exists() {
+                assert!(Instant::now() < end, "{name} never came");
+            }
+            assert!(netns::open(&selector).is_ok());
+        });
+        drop(space);
+    }
+}
+
+/// A burst that no receive buffer holds: the loss is told, and a dump repairs it.
+#[test]
+fn an_overrun_is_told() {
+    if !netns::tests::root("an_overrun_is_told") {
+        return;
+    }
+    let runtime = runtime();
+    let _context = runtime.enter();
+    let space = Space::new("flood");
+    let mut f = Follower::new(&space);
+    crate::sys::netns::receive_buffer(f.monitor.as_socket(), 4096).unwrap();
+    space.ip("link add hmo type veth peer name hmp");
+    space.ip("link set hmo up");
+    let batch: String =
+        (0..2000).map(|i| format!("route add 10.{}.{}.0/24 dev hmo\n", i / 256, i % 256)).collect();
+    let path = std::env::temp_dir().join(&space.name);
+    std::fs::write(&path, batch).unwrap();
+    space.ip(&format!("-batch {}", path.display()));
+    std::fs::remove_file(&path).unwrap();
+    f.settle("a flood", true);
+    assert_eq!(f.mirror.routes.iter().filter(|r| r.table == TABLE_MAIN).count(), 2000);
+}
