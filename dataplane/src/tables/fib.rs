@@ -16,7 +16,7 @@
 //! change of one rebuilds.
 //!
 //! Not here: changing a table in place. It is built anew and published whole; a
-//! million routes take about half a second.
+//! million routes take 0.1 s (IPv4) or 0.2 s (IPv6), and 8 to 40 MB.
 //!
 //! Invariants: a table that has ranges begins at address zero; neighbouring ranges
 //! differ in value.
