@@ -62,7 +62,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aya_obj", &["bpf"]),
     ("xsk_rs", &["xsk"]),
     ("libxdp_sys", &["xsk"]),
-    ("netlink_sys", &["netlink"]),
+    // sys registers its socket with tokio, which is an unsafe promise about the type.
+    ("netlink_sys", &["netlink", "sys"]),
     ("netlink_packet_core", &["netlink"]),
     ("netlink_packet_route", &["netlink"]),
 ];
