@@ -19,7 +19,7 @@ use crate::{cargo, ebpf};
 const BUILD: &[&str] =
     &["clang", "gcc", "libc6-dev", "libelf-dev", "m4", "make", "pkg-config", "zlib1g-dev"];
 /// To run the demo and the namespace tests.
-const RUN: &[&str] = &["ethtool", "iperf3", "iproute2", "iputils-ping", "nftables"];
+const RUN: &[&str] = &["ethtool", "iproute2", "iputils-ping"];
 /// To build the eBPF objects: a Rust with its library's source, and the LLVM that
 /// bpf-linker links with. Debian's security suite has them.
 const EBPF: &[&str] = &["g++", "libzstd-dev", "llvm-22-dev", "rust-web-src", "rustc-web"];
