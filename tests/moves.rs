@@ -154,9 +154,8 @@ fn under_traffic(tenants: &[Tenant; 2], work: impl FnOnce()) {
 fn to_and_fro_under_traffic() {
     let lab = Lab::new();
     let far = far(&lab.tenants);
-    let sinks = [0, 1].map(|t| {
-        Sink::attach(lab.tenants[t].host(Host::B), Host::DEVICE, t as u32 + 1).unwrap()
-    });
+    let sinks = [0, 1]
+        .map(|t| Sink::attach(lab.tenants[t].host(Host::B), Host::DEVICE, t as u32 + 1).unwrap());
     lab.assert_works_in(0, &far);
     let mut descriptors = Vec::new();
     for round in 1..=6 {

@@ -9,12 +9,13 @@
 //! packets go to the kernel from there on; then the workers give the queues back.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Control;
 use super::devices::check_device;
-use super::error::Error;
+use super::error::{Error, told};
 use super::targets::Target;
 use super::totals::Totals;
 use crate::bpf;
@@ -23,6 +24,12 @@ use crate::netlink::{Link, LinkKind};
 use crate::netns::Netns;
 use crate::port::owner;
 use crate::xsk;
+
+/// How long a busy queue is waited for: one that was just given up may be busy for
+/// up to 24 ms.
+const REBIND: Duration = Duration::from_millis(50);
+/// The same where there is no later try; a killed nsplane may yet have to die.
+const REBIND_STRICT: Duration = Duration::from_millis(300);
 
 /// A device that is a port.
 pub struct PortState {
@@ -64,7 +71,12 @@ impl Control {
     ///
     /// # Errors
     /// What kept it from becoming one; nothing is left behind.
-    pub(super) fn add_port(&mut self, ns: NsId, link: &Link) -> Result<PortId, Error> {
+    pub(super) fn add_port(
+        &mut self,
+        ns: NsId,
+        link: &Link,
+        strict: bool,
+    ) -> Result<PortId, Error> {
         let state = self.namespace(ns).expect("the caller has the namespace");
         let netns = state.netns.clone();
         let queues = check_device(&netns, link, &self.settings.memory)?;
@@ -73,7 +85,7 @@ impl Control {
         let (id, generation) = (PortId(index as u16), Generation(generation));
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
-        let made = self.make(&netns, link, queues, (id, generation, ns))?;
+        let made = self.make(&netns, link, (queues, strict), (id, generation, ns))?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
@@ -120,16 +132,17 @@ impl Control {
         &mut self,
         netns: &Netns,
         link: &Link,
-        queues: u16,
+        (queues, strict): (u16, bool),
         (port, generation, ns): (PortId, Generation, NsId),
     ) -> Result<Made, Error> {
         let at = |source| Error::Xsk { netns: netns.name().to_owned(), source };
         let memory = self.region.memory().clone();
-        let name = link.name.as_str();
+        let (device, ifindex) = (link.name.as_str(), link.ifindex);
+        let patience = if strict { REBIND_STRICT } else { REBIND };
         let mut bound = Vec::new();
         let opened = netns.run(|| {
-            for q in 0..queues {
-                bound.push(xsk::open(&memory, name, q)?);
+            for queue in 0..queues {
+                bound.push(xsk::open(&memory, xsk::At { device, ifindex, queue }, patience)?);
             }
             Ok(())
         })?;
@@ -141,7 +154,7 @@ impl Control {
             LinkKind::Veth => bpf::DeviceKind::Veth,
             _ => bpf::DeviceKind::Other,
         };
-        let (ifindex, name) = (link.ifindex, link.name.clone());
+        let name = link.name.clone();
         let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
         let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
         let attached = netns.run(|| loader.attach(&spec, mode));
@@ -173,37 +186,43 @@ impl Control {
         }
     }
 
+    /// From here on the port's program passes everything to the kernel.
+    pub(super) fn switch_off(&mut self, id: PortId) {
+        let Some(state) = self.ports.get(id.index()) else { return };
+        let ns = state.ns;
+        if let Err(e) = self.bpf.clear_port(id) {
+            warn!(port = id.0, error = told(&e), "switching the program off");
+        }
+        if let Some(n) = self.namespace_mut(ns) {
+            n.maps.ports.remove(&id);
+        }
+    }
+
     /// Stops driving a port. From the first step on its packets go to the kernel.
     ///
     /// # Errors
     /// A worker does not answer; then its queues stay with it until it ends.
     pub(super) fn remove_port(&mut self, id: PortId) -> Result<(), Error> {
-        let Some(state) = self.ports.get(id.index()) else { return Ok(()) };
-        let (ns, generation, ifindex) = (state.ns, state.generation, state.ifindex);
-        let queues = state.queues.clone();
-        if let Err(e) = self.bpf.clear_port(id) {
-            warn!(port = id.0, error = %e, "switching the program off");
-        }
-        if let Some(n) = self.namespace_mut(ns) {
-            n.maps.ports.remove(&id);
-        }
-        for q in &queues {
+        self.switch_off(id);
+        let Some(state) = self.ports.take(id.index()) else { return Ok(()) };
+        for q in &state.queues {
             if let Err(e) = self.bpf.clear_socket(id, q.queue) {
-                warn!(port = id.0, error = %e, "taking the socket out of the map");
+                warn!(port = id.0, error = told(&e), "taking the socket out of the map");
             }
         }
         self.targets.remove(id);
         self.withdraw(id);
-        let state = self.ports.take(id.index()).expect("looked up above");
         info!(port = id.0, device = state.name, "no longer a port");
-        let counted = self.totals_of(id)?.since(&state.base);
         // The link goes first: without a program nothing new comes in.
         drop(state.attached);
-        if let Some(n) = self.namespace_mut(ns) {
-            n.retired = std::mem::take(&mut n.retired).plus(&counted);
-            n.ports.remove(&ifindex);
+        let given_back = self.workers.remove_port(id, state.generation);
+        // Now that nobody counts any more.
+        let counted = self.totals_of(id).map(|now| now.since(&state.base));
+        if let Some(n) = self.namespace_mut(state.ns) {
+            n.ports.remove(&state.ifindex);
+            n.retired = std::mem::take(&mut n.retired).plus(&counted.unwrap_or_default());
         }
-        self.workers.remove_port(id, generation)
+        given_back
     }
 
     /// The counters of a port's slot as they stand.
