@@ -65,6 +65,14 @@ pub enum Error {
     /// All port slots are taken.
     #[error("all {0} ports are in use (see --max-ports)")]
     PortsFull(usize),
+    /// All of the memory is shared out.
+    #[error(
+        "all {frames} frames of memory are shared out to the ports there are (use more --frames)"
+    )]
+    MemoryFull {
+        /// Frames in all.
+        frames: u32,
+    },
     /// All namespace slots are taken.
     #[error("all {0} namespaces are in use")]
     NamespacesFull(usize),

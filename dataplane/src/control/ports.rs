@@ -58,6 +58,8 @@ pub struct QueueState {
     pub fd: RawFd,
     /// What the kernel gave.
     pub mode: xsk::Mode,
+    /// Frames that it may hold to receive into.
+    pub frames: u32,
 }
 
 /// Sockets and program of a device, made but not yet used by anyone.
@@ -83,13 +85,20 @@ impl Control {
         let full = Error::PortsFull(usize::from(self.settings.max_ports));
         let (index, generation) = self.ports.next().ok_or(full)?;
         let (id, generation) = (PortId(index as u16), Generation(generation));
+        let frames = self.allot(queues)?;
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
         let made = self.make(&netns, link, (queues, strict), (id, generation, ns))?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
-            .map(|(q, b)| QueueState { queue: QueueId(q as u16), fd: b.fd, mode: b.mode })
+            .zip(frames)
+            .map(|((q, b), frames)| QueueState {
+                queue: QueueId(q as u16),
+                fd: b.fd,
+                mode: b.mode,
+                frames,
+            })
             .collect();
         for q in &states {
             if let Err(e) = self.bpf.set_socket(id, q.queue, &q.fd) {
@@ -108,11 +117,8 @@ impl Control {
         );
         let target = Target { generation, netns: netns.clone(), ifindex: link.ifindex };
         self.targets.set(id, target);
-        // Each queue may hold a share of the memory, so that many ports fit into it.
-        let in_use: usize = self.ports.iter().map(|(_, p)| p.queues.len()).sum();
-        let share = self.settings.memory.frames / (2 * (in_use + states.len()) as u32);
         for (q, mut bound) in states.iter().zip(made.bound) {
-            bound.queue.set_fill_target(share.max(64));
+            bound.queue.set_fill_target(q.frames);
             let worker = owner(id, q.queue, self.workers.count());
             self.workers.add_queue(worker, id, generation, q.queue, bound.queue);
         }
@@ -126,6 +132,15 @@ impl Control {
             base,
         });
         Ok(id)
+    }
+
+    /// How many frames each of a new port's queues may hold. The kernel gives back
+    /// none that it has no packet for; so they are shared out once and for all.
+    fn allot(&self, queues: u16) -> Result<Vec<u32>, Error> {
+        let memory = self.settings.memory;
+        let held = self.ports.iter().flat_map(|(_, p)| &p.queues).map(|q| q.frames).sum();
+        let shares = shares(&memory, held, queues);
+        shares.ok_or(Error::MemoryFull { frames: memory.frames })
     }
 
     fn make(
@@ -230,5 +245,42 @@ impl Control {
         let program = self.bpf.counters(port).map_err(Error::Map)?;
         let workers = self.workers.all().iter().map(|w| &*w.stats);
         Ok(Totals::read(port, workers, &program, self.targets.failed(port).get()))
+    }
+}
+
+/// Fewest frames with which a queue is of use.
+const FEWEST: u32 = 16;
+
+/// The shares of new queues, where others may hold `held` frames: each a part of what
+/// is left, so that the first have plenty and later ones some. A quarter of all stays
+/// for packets on their way. None where too little is left.
+fn shares(memory: &xsk::Options, held: u32, queues: u16) -> Option<Vec<u32>> {
+    let mut left = (memory.frames - memory.frames / 4).checked_sub(held)?;
+    (0..queues)
+        .map(|_| {
+            let share = (left / 32).max(FEWEST).min(memory.ring_size);
+            left = left.checked_sub(share)?;
+            Some(share)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_add_up_to_more_than_there_is() {
+        let memory =
+            xsk::Options { frames: 4096, frame_size: 2048, ring_size: 1024, mode: xsk::Mode::Copy };
+        let (mut held, mut queues) = (0, 0);
+        while let Some(new) = shares(&memory, held, 2) {
+            assert!(new.iter().all(|&n| (FEWEST..=1024).contains(&n)), "{new:?}");
+            held += new.iter().sum::<u32>();
+            queues += new.len();
+        }
+        assert!(held <= 4096 - 1024 && held > 4096 - 1024 - 2 * FEWEST, "{held}");
+        assert!(queues > 80, "{queues}");
+        assert_eq!(shares(&memory, 0, 0), Some(Vec::new()));
     }
 }
