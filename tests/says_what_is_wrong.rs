@@ -43,6 +43,7 @@ fn has_program(netns: &Netns, device: &str) -> bool {
 fn wrong_usage() {
     refused(&["run"], 2, &["--netns"]);
     refused(&["run", "--netns", "x", "--workers", "0"], 2, &["--workers"]);
+    refused(&["run", "--netns", "pid:x"], 2, &["pid:x", "pid:1234"]);
     refused(&["walk"], 2, &["walk"]);
     refused(&["show", "weather"], 2, &["weather", "counters"]);
 }

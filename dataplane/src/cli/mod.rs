@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use nsplane::control::view::Subject;
+use nsplane::netns::Selector;
 
 /// Forwards the packets of many network namespaces over AF_XDP.
 ///
@@ -36,8 +37,9 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     /// A namespace: its name (`ip netns`), a path to it, or `pid:N`. May be repeated.
     #[arg(long = "netns", value_name = "NETNS", required_unless_present = "all")]
-    pub(crate) netns: Vec<String>,
-    /// All named namespaces (/run/netns, /var/run/docker/netns), also later ones.
+    pub(crate) netns: Vec<Selector>,
+    /// All named namespaces (/run/netns, /var/run/docker/netns), and those that later
+    /// get a name in /run/netns.
     #[arg(long)]
     pub(crate) all: bool,
     /// Only these devices become ports. May be repeated.
@@ -56,7 +58,8 @@ pub(crate) struct Run {
     /// How the XDP program is attached: native where the driver can, else generic.
     #[arg(long, value_enum, default_value_t = Xdp::Auto)]
     pub(crate) xdp: Xdp,
-    /// Frames of memory shared with the kernel.
+    /// Frames of memory shared with the kernel. Ports share them: with the default some
+    /// hundred queues can receive; the first have most.
     #[arg(long, default_value_t = 32_768)]
     pub(crate) frames: u32,
     /// Bytes a frame: 2048, or 4096 for MTUs above 1778.
@@ -66,7 +69,7 @@ pub(crate) struct Run {
     #[arg(long, default_value_t = 1024)]
     pub(crate) ring_size: u32,
     /// Most ports at one time.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_ports: u16,
     /// Packets a second that each namespace may hand to its kernel from userspace.
     #[arg(long, default_value_t = 20_000)]

@@ -1,17 +1,14 @@
-//! `nsplane run`: arguments into a configuration, and errors into advice.
+//! `nsplane run`: arguments into a configuration.
 
 use anyhow::Result;
-use nsplane::netns::Selector;
 use nsplane::{bpf, control, runtime, xsk};
 
 use super::{Bind, Run, Xdp};
 
 /// Runs the command.
 pub(crate) fn run(args: &Run) -> Result<()> {
-    let selectors: Vec<Selector> =
-        args.netns.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
     let config = runtime::Config {
-        selectors,
+        selectors: args.netns.clone(),
         all: args.all,
         settings: control::Settings {
             devices: args.devices.clone(),

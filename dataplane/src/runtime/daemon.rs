@@ -23,6 +23,8 @@ use crate::netns::{self, Change, Selector};
 
 /// How often the daemon looks after itself.
 const TICK: Duration = Duration::from_millis(250);
+/// How often it looks whether each namespace still has its name or process.
+const ROLL_CALL: Duration = Duration::from_secs(1);
 
 /// The running whole.
 pub(super) struct Daemon<'a> {
@@ -61,6 +63,8 @@ impl Daemon<'_> {
         let (calls_in, mut calls) = mpsc::channel::<Call>(16);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut roll_call = tokio::time::interval(ROLL_CALL);
+        roll_call.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(heard) = self.listeners.heard.recv() => self.hear(heard),
@@ -72,6 +76,7 @@ impl Daemon<'_> {
                 // One device, then all the others have their turn.
                 () = tokio::task::yield_now(), if !self.unsettled.is_empty() => self.settle_one(),
                 _ = tick.tick() => self.tick()?,
+                _ = roll_call.tick() => self.call_the_roll(),
                 signal = self.signals.next() => return leave(signal),
             }
         }
@@ -91,10 +96,13 @@ impl Daemon<'_> {
         for ns in self.control.tick(Instant::now()) {
             self.unsettle(ns);
         }
+        Ok(())
+    }
+
+    fn call_the_roll(&mut self) {
         for ns in self.control.nameless() {
             self.let_go(ns);
         }
-        Ok(())
     }
 
     fn unsettle(&mut self, ns: NsId) {

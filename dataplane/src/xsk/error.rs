@@ -25,10 +25,15 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel has no AF_XDP (`socket(AF_XDP)` fails).
-    #[error("this kernel has no AF_XDP sockets (socket(AF_XDP): {0})")]
+    #[error(
+        "this kernel has no AF_XDP sockets (CONFIG_XDP_SOCKETS is needed): socket(AF_XDP): {0}"
+    )]
     NoAfXdp(io::Error),
     /// Somebody else has the queue.
-    #[error("queue {queue} of {device} is held by another AF_XDP socket")]
+    #[error(
+        "queue {queue} of {device} is held by another AF_XDP socket \
+         (stop the program that has it, or choose others with --device)"
+    )]
     QueueBusy {
         /// The device.
         device: String,
@@ -36,7 +41,7 @@ pub enum Error {
         queue: u16,
     },
     /// The device or its driver cannot do what was asked for.
-    #[error("queue {queue} of {device} cannot be bound in {mode} mode")]
+    #[error("queue {queue} of {device} cannot be bound in {mode} mode{}", other(mode))]
     Unsupported {
         /// The device.
         device: String,
@@ -78,4 +83,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn other(mode: &str) -> &'static str {
+    if mode == "copy" { "" } else { " (use --bind copy)" }
 }
