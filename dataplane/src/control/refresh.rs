@@ -18,6 +18,7 @@ use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
 use crate::tables::{Namespace, Port, World};
+use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
@@ -77,14 +78,14 @@ impl Control {
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
-        let max_frame = self.settings.memory.max_packet();
+        let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in &compiled.ports {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
             let conf = PortConf {
                 mac: p.mac.0,
                 flags: flags(&compiled.kernel_routes, p),
-                max_frame,
+                max_frame: max_frame(room, p.mtu),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
@@ -165,6 +166,16 @@ fn fib6(c: &Compiled) -> Fib6 {
 
 fn neighbors(c: &Compiled) -> NeighTable {
     c.neighbors.iter().map(|&((port, addr), mac)| (port, addr, mac)).collect()
+}
+
+/// The longest frame of a port that is routed here; longer ones are the kernel's.
+///
+/// A device takes frames of its MTU and an Ethernet header (a VLAN's 4 bytes more
+/// count for nothing here: tagged frames pass). What is longer is no packet of the
+/// link but several in one (GSO, GRO), which generic XDP sees where a driver's does
+/// not: only the kernel knows how to cut them apart again.
+fn max_frame(room: u32, mtu: u32) -> u32 {
+    room.min(mtu.saturating_add(ETH_LEN as u32))
 }
 
 /// The bits of a port's entry: what it routes, and which maps are to be asked.
