@@ -30,10 +30,8 @@ impl Lab {
             assert!(seen.received > 0, "no {family} through the router");
         }
         let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
-        let macs = (
-            tenant.router().mac("a0").unwrap(),
-            tenant.host(Host::A).mac(Host::DEVICE).unwrap(),
-        );
+        let macs =
+            (tenant.router().mac("a0").unwrap(), tenant.host(Host::A).mac(Host::DEVICE).unwrap());
         Self { tenant, nsplane, near, macs }
     }
 
@@ -62,7 +60,8 @@ impl Lab {
     }
 
     fn wait_silent(&self, far: &Raw, dst: &str) {
-        wait_until(SOON, &format!("no packets to {dst}"), || self.probe(far, dst).is_none()).unwrap();
+        wait_until(SOON, &format!("no packets to {dst}"), || self.probe(far, dst).is_none())
+            .unwrap();
     }
 }
 

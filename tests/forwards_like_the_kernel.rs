@@ -31,7 +31,9 @@ fn cases(macs: ([u8; 6], [u8; 6])) -> BTreeMap<String, Vec<u8>> {
     for family in Family::BOTH {
         add(family, "plain", &|_| {});
         add(family, "odd length", &|u| u.payload.push(b'x'));
-        add(family, "full MTU", &|u| u.payload.resize(if family == Family::V4 { 1472 } else { 1452 }, 7));
+        add(family, "full MTU", &|u| {
+            u.payload.resize(if family == Family::V4 { 1472 } else { 1452 }, 7);
+        });
         add(family, "ttl 2", &|u| u.ttl = 2);
         add(family, "ttl 1", &|u| u.ttl = 1);
         add(family, "ttl 0", &|u| u.ttl = 0);
@@ -102,7 +104,10 @@ fn cases(macs: ([u8; 6], [u8; 6])) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// What comes out at host B for each case; None where nothing does.
-fn outcomes(tenant: &Tenant, cases: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Option<Vec<u8>>> {
+fn outcomes(
+    tenant: &Tenant,
+    cases: &BTreeMap<String, Vec<u8>>,
+) -> BTreeMap<String, Option<Vec<u8>>> {
     let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
     let far = Raw::open(tenant.host(Host::B), Host::DEVICE).unwrap();
     let mut outcomes = BTreeMap::new();
@@ -145,7 +150,10 @@ fn compare(nsplane_args: &[&str], rp_filter: &str) {
     let forwarded = counters[0]["userspace"]["forwarded"]["packets"].as_u64().unwrap();
     let through = kernel.values().filter(|o| o.is_some()).count() as u64;
     assert!(through > 20, "the kernel itself forwarded only {through} of the cases");
-    assert!(forwarded >= through / 2, "nsplane forwarded only {forwarded} of {through}: {counters}");
+    assert!(
+        forwarded >= through / 2,
+        "nsplane forwarded only {forwarded} of {through}: {counters}"
+    );
 }
 
 #[test]

@@ -62,7 +62,12 @@ fn answers(xdp: &str) {
     }
     // Each punt reached the stack once and did not come back as a packet to route:
     // few packets in, few punts.
-    let punts: u64 = userspace["punts"].as_object().unwrap().values().filter_map(|v| v.as_u64()).sum();
+    let punts: u64 = userspace["punts"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(serde_json::Value::as_u64)
+        .sum();
     assert!(punts < 200, "punted packets came back: {counters}");
     assert_eq!(userspace["punts_failed"], 0, "{counters}");
 }
@@ -94,7 +99,8 @@ fn forwarding_off_is_off() {
         let ports = ports.as_array().unwrap().clone();
         ports.iter().all(|p| p["forward_v4"] == false && p["forward_v6"] == false)
     };
-    nsplane_tests::wait::wait_until(Duration::from_secs(3), "the switch to be heard", heard).unwrap();
+    nsplane_tests::wait::wait_until(Duration::from_secs(3), "the switch to be heard", heard)
+        .unwrap();
     assert!(!forwards(Family::V4) && !forwards(Family::V6));
     tenant.router().sysctl("net/ipv4/ip_forward", "1").unwrap();
     tenant.router().sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();

@@ -32,7 +32,8 @@ fn trace(tenant: &Tenant) -> Trace {
         !link[0]["xdp"].is_null()
     };
     let offload = |(netns, device): (&Netns, &str)| netns.exec("ethtool", ["-k", device]).unwrap();
-    let settings = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/a0/rp_filter"];
+    let settings =
+        ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/a0/rp_filter"];
     Trace {
         programs: ends.map(program).to_vec(),
         offloads: ends.map(offload).to_vec(),
@@ -106,10 +107,8 @@ fn an_error_at_the_start() {
 fn longest_gap(tenant: &Tenant, disturb: impl FnOnce() + Send) -> (Duration, u32) {
     const PACKETS: u32 = 1500;
     const PACE: Duration = Duration::from_millis(1);
-    let macs = (
-        tenant.router().mac("a0").unwrap(),
-        tenant.host(Host::A).mac(Host::DEVICE).unwrap(),
-    );
+    let macs =
+        (tenant.router().mac("a0").unwrap(), tenant.host(Host::A).mac(Host::DEVICE).unwrap());
     let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
     let far = Raw::open(tenant.host(Host::B), Host::DEVICE).unwrap();
     let (src, dst): (IpAddr, IpAddr) = (Host::A.v4().into(), Host::B.v4().into());

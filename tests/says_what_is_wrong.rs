@@ -15,7 +15,12 @@ fn nsplane(args: &[&str]) -> Output {
         command.arg("--api").arg(api);
     }
     // One that does start, against all expectation, must not stay.
-    Command::new("timeout").arg("20").arg(command.get_program()).args(command.get_args()).output().unwrap()
+    Command::new("timeout")
+        .arg("20")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .output()
+        .unwrap()
 }
 
 #[track_caller]
@@ -64,14 +69,14 @@ fn a_device_that_does_not_fit() {
     let tenant = Tenant::new("fit", &TenantSpec::default()).unwrap();
     let router = tenant.router();
     router.ip("link set b0 mtu 9000").unwrap();
-    refused(
-        &["run", "--netns", router.name()],
-        1,
-        &["b0", router.name(), "9000", "--frame-size"],
-    );
+    refused(&["run", "--netns", router.name()], 1, &["b0", router.name(), "9000", "--frame-size"]);
     assert!(!has_program(router, "a0"));
     router.ip("link set b0 mtu 1500").unwrap();
-    refused(&["run", "--netns", router.name(), "--bind", "zero-copy"], 1, &["zero-copy", router.name()]);
+    refused(
+        &["run", "--netns", router.name(), "--bind", "zero-copy"],
+        1,
+        &["zero-copy", router.name()],
+    );
     assert!(!has_program(router, "a0"));
 }
 
@@ -103,7 +108,16 @@ fn a_device_or_queue_that_somebody_holds() {
 fn missing_capabilities() {
     let binary = Nsplane::binary().unwrap();
     let out = Command::new("setpriv")
-        .args(["--bounding-set", "-net_raw", "--inh-caps", "-all", "--reuid", "65534", "--clear-groups", "--"])
+        .args([
+            "--bounding-set",
+            "-net_raw",
+            "--inh-caps",
+            "-all",
+            "--reuid",
+            "65534",
+            "--clear-groups",
+            "--",
+        ])
         .arg(&binary)
         .args(["run", "--netns", "nslab-nobody", "--api", "/tmp/nslab-nobody-api"])
         .output()

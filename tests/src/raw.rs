@@ -35,9 +35,8 @@ impl Raw {
     /// The device does not take it.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the buffer lives through the call and has the length given.
-        let n = unsafe {
-            libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0)
-        };
+        let n =
+            unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

@@ -16,7 +16,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientError, ask};
-pub use server::{Call, Listener, ListenError};
+pub use server::{Call, ListenError, Listener};
 
 use crate::control::view::{Subject, View};
 

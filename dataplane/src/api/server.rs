@@ -56,9 +56,7 @@ impl Listener {
     /// # Errors
     /// The path is in use, or cannot be made.
     pub fn bind(path: &Path) -> Result<Self, ListenError> {
-        let fail = |step| {
-            move |source| ListenError::Io { step, path: path.to_owned(), source }
-        };
+        let fail = |step| move |source| ListenError::Io { step, path: path.to_owned(), source };
         if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir).map_err(fail("making the directory of"))?;
         }

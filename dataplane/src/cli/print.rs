@@ -35,7 +35,10 @@ pub(crate) fn table(view: &View) -> String {
             }),
         ),
         View::Ports(v) => columns(
-            &["NETNS", "DEV", "PORT", "MAC", "MTU", "STATE", "XDP", "BIND", "QUEUES", "ROUTES", "NOTE"],
+            &[
+                "NETNS", "DEV", "PORT", "MAC", "MTU", "STATE", "XDP", "BIND", "QUEUES", "ROUTES",
+                "NOTE",
+            ],
             v.iter().map(|p| {
                 let families = match (p.forward_v4, p.forward_v6) {
                     (true, true) => "4,6",

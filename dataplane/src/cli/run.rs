@@ -8,7 +8,8 @@ use super::{Bind, Run, Xdp};
 
 /// Runs the command.
 pub(crate) fn run(args: &Run) -> Result<()> {
-    let selectors: Vec<Selector> = args.netns.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
+    let selectors: Vec<Selector> =
+        args.netns.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
     let config = runtime::Config {
         selectors,
         all: args.all,

@@ -49,7 +49,9 @@ pub enum Error {
         most: u32,
     },
     /// More queues than a port may have.
-    #[error("{device} in namespace {netns} has {queues} queues; a port may have {most} (ethtool -L)")]
+    #[error(
+        "{device} in namespace {netns} has {queues} queues; a port may have {most} (ethtool -L)"
+    )]
     TooManyQueues {
         /// The device.
         device: String,

@@ -7,8 +7,8 @@ use tracing::{info, warn};
 
 use super::Control;
 use super::compile::Compiled;
-use super::error::Error;
 use super::devices::{unfit, wanted};
+use super::error::Error;
 use super::mirror::{Dirty, Mirror};
 use super::plan;
 use super::totals::Totals;
@@ -41,7 +41,8 @@ impl Control {
     /// # Errors
     /// The namespace is there already under another name, or there are too many.
     pub fn add_namespace(&mut self, netns: Arc<Netns>, mirror: Mirror) -> Result<NsId, Error> {
-        if let Some((_, n)) = self.namespaces.iter().find(|(_, n)| n.netns.cookie() == netns.cookie())
+        if let Some((_, n)) =
+            self.namespaces.iter().find(|(_, n)| n.netns.cookie() == netns.cookie())
         {
             return Err(Error::SameNamespace {
                 first: n.netns.name().to_owned(),

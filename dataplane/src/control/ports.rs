@@ -12,11 +12,11 @@ use std::os::fd::RawFd;
 
 use tracing::{info, warn};
 
+use super::Control;
+use super::devices::check_device;
 use super::error::Error;
 use super::targets::Target;
 use super::totals::Totals;
-use super::Control;
-use super::devices::check_device;
 use crate::bpf;
 use crate::id::{Generation, IfIndex, NsId, PortId, QueueId};
 use crate::netlink::{Link, LinkKind};
@@ -145,9 +145,10 @@ impl Control {
         let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
         let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
         let attached = netns.run(|| loader.attach(&spec, mode));
-        match attached.map_err(Error::from).and_then(|a| {
-            a.map_err(|source| Error::Bpf { netns: netns.name().to_owned(), source })
-        }) {
+        match attached
+            .map_err(Error::from)
+            .and_then(|a| a.map_err(|source| Error::Bpf { netns: netns.name().to_owned(), source }))
+        {
             Ok(attached) => Ok(Made { bound, attached }),
             Err(e) => {
                 self.close(bound);

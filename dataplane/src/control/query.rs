@@ -45,7 +45,8 @@ impl Control {
             all.filter(|(_, n)| netns.is_none_or(|name| n.netns.name() == name)).collect();
         match netns {
             Some(name) if chosen.is_empty() => {
-                let names: Vec<&str> = self.namespaces.iter().map(|(_, n)| n.netns.name()).collect();
+                let names: Vec<&str> =
+                    self.namespaces.iter().map(|(_, n)| n.netns.name()).collect();
                 let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 Err(format!("no namespace {name:?} here; there are: {names}"))
             }
@@ -94,8 +95,16 @@ impl Control {
     }
 
     fn routes_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Route> + 'a {
-        let v4 = n.compiled.v4.iter().map(|&(a, len, hop)| (IpAddr::V4(Ipv4Addr::from_bits(a)), len, hop));
-        let v6 = n.compiled.v6.iter().map(|&(a, len, hop)| (IpAddr::V6(Ipv6Addr::from_bits(a)), len, hop));
+        let v4 = n
+            .compiled
+            .v4
+            .iter()
+            .map(|&(a, len, hop)| (IpAddr::V4(Ipv4Addr::from_bits(a)), len, hop));
+        let v6 = n
+            .compiled
+            .v6
+            .iter()
+            .map(|&(a, len, hop)| (IpAddr::V6(Ipv6Addr::from_bits(a)), len, hop));
         v4.chain(v6).map(|(addr, len, hop)| {
             let hop = n.compiled.next_hops.get(hop as usize);
             let (via, dev, mtu, tier) = match hop {
@@ -118,7 +127,10 @@ impl Control {
         })
     }
 
-    fn neighbors_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Neighbor> + 'a {
+    fn neighbors_of<'a>(
+        &'a self,
+        n: &'a NamespaceState,
+    ) -> impl Iterator<Item = view::Neighbor> + 'a {
         n.compiled.neighbors.iter().map(|((port, addr), mac)| view::Neighbor {
             netns: n.netns.name().to_owned(),
             dst: addr.to_string(),
@@ -179,7 +191,8 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
 /// Devices that are no ports, with the reason; never `lo`.
 fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
     let others = n.mirror.links.values();
-    let others = others.filter(|l| l.kind != LinkKind::Loopback && !n.ports.contains_key(&l.ifindex));
+    let others =
+        others.filter(|l| l.kind != LinkKind::Loopback && !n.ports.contains_key(&l.ifindex));
     others.map(|l| {
         let reason = match n.refused.get(&l.ifindex) {
             Some((_, why)) => why.clone(),

@@ -92,8 +92,7 @@ impl Control {
         }
         wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
         let owner = |r: &KernelRoute| if r.kernel { Owner::Kernel } else { Owner::Ours };
-        wanted.routes =
-            compiled.kernel_routes.iter().map(|r| ((ns, r.prefix), owner(r))).collect();
+        wanted.routes = compiled.kernel_routes.iter().map(|r| ((ns, r.prefix), owner(r))).collect();
         wanted
     }
 

@@ -99,7 +99,12 @@ impl Totals {
     #[must_use]
     pub fn view(&self, netns: &str) -> view::Counters {
         let by_name = |names: &[&'static str], counts: &[u64]| -> BTreeMap<String, u64> {
-            names.iter().zip(counts).filter(|(_, n)| **n > 0).map(|(r, n)| ((*r).to_owned(), *n)).collect()
+            names
+                .iter()
+                .zip(counts)
+                .filter(|(_, n)| **n > 0)
+                .map(|(r, n)| ((*r).to_owned(), *n))
+                .collect()
         };
         let redirected = PassReason::Redirected as usize;
         view::Counters {

@@ -72,8 +72,8 @@ impl Punt {
             return;
         };
         let packet = self.memory.packet(&mut punted.frame);
-        let done = Self::enter(&target, here)
-            && self.injector.inject(target.ifindex, packet).is_ok();
+        let done =
+            Self::enter(&target, here) && self.injector.inject(target.ifindex, packet).is_ok();
         if !done {
             self.targets.failed(punted.port).add(1);
         }

@@ -42,14 +42,13 @@ pub(super) fn kick(fd: RawFd, mut left: impl FnMut() -> u32) -> Kick {
         match send(fd) {
             Ok(()) | Err(libc::EAGAIN) => {}
             Err(libc::EBUSY) => done.refused += 1,
-            Err(libc::ENOBUFS) => break,
             Err(libc::ENETDOWN) => return done,
             Err(libc::ENXIO) => {
                 done.dead = true;
                 return done;
             }
-            // EINVAL and whatever a newer kernel may say: nothing moves, so stop
-            // and try again with the next batch.
+            // ENOBUFS, EINVAL and whatever a newer kernel may say: nothing moves, so
+            // stop and try again later.
             Err(_) => break,
         }
         let now = left();
@@ -62,7 +61,8 @@ pub(super) fn kick(fd: RawFd, mut left: impl FnMut() -> u32) -> Kick {
 
 fn send(fd: RawFd) -> Result<(), i32> {
     // SAFETY: no buffer and no address are passed.
-    let r = unsafe { libc::sendto(fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+    let r =
+        unsafe { libc::sendto(fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
     if r >= 0 { Ok(()) } else { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) }
 }
 

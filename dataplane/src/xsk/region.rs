@@ -294,8 +294,9 @@ fn base_of(umem: &Umem, first: &FrameDesc) -> NonNull<u8> {
     // SAFETY: nobody else has a frame of this memory yet.
     let mut data = unsafe { umem.data_mut(&mut first) };
     let at = data.contents_mut().as_mut_ptr();
-    // SAFETY: `at` is `addr` bytes into the mapping, whose start is not null.
-    unsafe { NonNull::new_unchecked(at.sub(addr)) }
+    // SAFETY: `at` is `addr` bytes into the mapping.
+    let base = unsafe { at.sub(addr) };
+    NonNull::new(base).expect("a mapping does not start at null")
 }
 
 /// Says clearly when the kernel has no AF_XDP at all.
