@@ -30,7 +30,7 @@ fn transfer(xdp: &str, bytes: u64) -> serde_json::Value {
 #[test]
 #[ignore = "needs root"]
 fn native() {
-    let bytes = 256 << 20;
+    let bytes = 1 << 30;
     let counters = transfer("native", bytes);
     // The bytes went through the workers, with checksums that they completed.
     let userspace = &counters["userspace"];

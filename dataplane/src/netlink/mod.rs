@@ -114,3 +114,16 @@ pub fn channels(ns: &Netns, device: &str) -> Result<Channels, Error> {
     let one = |n: u32| n.max(1);
     Ok(channels.map_or(Channels { rx: 1, tx: 1 }, |c| Channels { rx: one(c.rx), tx: one(c.tx) }))
 }
+
+/// Whether device `device` takes VLAN tags out of what it receives.
+///
+/// # Errors
+/// Where there is no such device in the namespace.
+pub fn strips_vlans(ns: &Netns, device: &str) -> Result<bool, Error> {
+    let answer = ns.run(|| sys::ethtool::strips_vlans(device))?;
+    answer.map_err(|source| Error::Device {
+        name: ns.name().to_owned(),
+        device: device.to_owned(),
+        source,
+    })
+}
