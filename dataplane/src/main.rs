@@ -9,6 +9,7 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
+use nsplane::control::error::told;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("nsplane: {e:#}");
+            eprintln!("nsplane: {}", told(&*e));
             ExitCode::FAILURE
         }
     }

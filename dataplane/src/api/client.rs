@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there, or not for us.
-    #[error("connecting to {} failed", path.display())]
+    #[error("connecting to nsplane at {} failed (is it running? see --api)", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -24,10 +24,10 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The connection broke or stayed silent.
-    #[error("no answer")]
+    #[error("nsplane gives no answer (it may still be starting, or be stopping)")]
     Io(#[from] io::Error),
     /// The answer is not of this version.
-    #[error("an answer that this version does not understand")]
+    #[error("an answer that this version does not understand (is the nsplane that runs another?)")]
     Answer(#[from] serde_json::Error),
     /// nsplane said no.
     #[error("{0}")]
@@ -47,7 +47,9 @@ pub fn ask(path: &Path, request: &Request) -> Result<View, ClientError> {
     line.push('\n');
     stream.write_all(line.as_bytes())?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    if BufReader::new(stream).read_line(&mut answer)? == 0 {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
     match serde_json::from_str(&answer)? {
         Response::Ok(view) => Ok(view),
         Response::Error(why) => Err(ClientError::Refused(why)),

@@ -1,7 +1,7 @@
 //! The server's side: accepts, reads one request a line, asks control.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub enum ListenError {
     /// A running nsplane has it.
     #[error("another nsplane listens at {} (choose another --api PATH, or stop it)", .0.display())]
     InUse(PathBuf),
+    /// Something is there that is not ours to replace.
+    #[error("{} is there and is no socket (choose another --api PATH)", .0.display())]
+    NotASocket(PathBuf),
     /// A step failed.
     #[error("{step} {} failed", path.display())]
     Io {
@@ -63,11 +66,13 @@ impl Listener {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(ListenError::InUse(path.to_owned()));
         }
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(fail("removing the stale socket")(e));
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(ListenError::NotASocket(path.to_owned()));
             }
-            _ => {}
+            Ok(_) => std::fs::remove_file(path).map_err(fail("removing the stale socket"))?,
+            // None there, or `bind` will say what is wrong.
+            Err(_) => {}
         }
         let listener = UnixListener::bind(path).map_err(fail("listening at"))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
@@ -130,6 +135,17 @@ mod tests {
     use super::*;
     use crate::api::{ClientError, ask};
     use crate::control::view::{Subject, View};
+
+    #[test]
+    fn a_file_of_somebody_elses_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("nsplane-api-file-{}", std::process::id()));
+        std::fs::write(&path, "precious").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bound = runtime.block_on(async { Listener::bind(&path) });
+        assert!(matches!(bound, Err(ListenError::NotASocket(_))), "{bound:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn a_request_comes_back_answered_and_nonsense_is_refused() {

@@ -1,5 +1,7 @@
 //! `nsplane show`: asks a running nsplane and prints the answer.
 
+use std::io::{self, Write as _};
+
 use anyhow::{Context as _, Result};
 use nsplane::api;
 
@@ -8,13 +10,15 @@ use super::{Show, print};
 /// Runs the command.
 pub(crate) fn show(args: &Show) -> Result<()> {
     let request = api::Request { show: args.subject, netns: args.netns.clone() };
-    let view = api::ask(&args.api.path, &request).with_context(|| {
-        format!("asking the nsplane at {} (is it running? see --api)", args.api.path.display())
-    })?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&print::json(&view))?);
+    let view = api::ask(&args.api.path, &request)?;
+    let text = if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&print::json(&view))?)
     } else {
-        print!("{}", print::table(&view));
+        print::table(&view)
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `nsplane show routes | head` has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the answer"),
     }
-    Ok(())
 }

@@ -76,6 +76,14 @@ pub enum Error {
     /// All port slots are taken.
     #[error("all {0} ports are in use (see --max-ports)")]
     PortsFull(usize),
+    /// All of the memory is shared out.
+    #[error(
+        "all {frames} frames of memory are shared out to the ports there are (use more --frames)"
+    )]
+    MemoryFull {
+        /// Frames in all.
+        frames: u32,
+    },
     /// All namespace slots are taken.
     #[error("all {0} namespaces are in use")]
     NamespacesFull(usize),
@@ -103,7 +111,39 @@ pub enum Error {
     WorkerSilent(u16),
 }
 
+/// An error and its causes in one line, each once: some have their cause's words in
+/// their own.
+#[must_use]
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(c) = cause {
+        let words = c.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = c.source();
+    }
+    text
+}
+
 /// An error with what to do about it, where that is known.
 pub fn advised(error: &bpf::Error) -> String {
     error.advice().map_or_else(|| error.to_string(), |advice| format!("{error} ({advice})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::from_raw_os_error(libc::ENODEV);
+        let words = source.to_string();
+        let bind = xsk::Error::Bind { device: "eth0".to_owned(), queue: 3, source };
+        let text = told(&Error::Xsk { netns: "blue".to_owned(), source: bind });
+        for once in ["blue", "queue 3 of eth0", &words] {
+            assert_eq!(text.matches(once).count(), 1, "{once:?} in {text:?}");
+        }
+    }
 }

@@ -70,18 +70,20 @@ impl Workers {
         queue: QueueId,
         io: Queue,
     ) {
-        self.tell(worker, ToWorker::AddQueue { port, generation, queue, io });
+        // One that ended is found by whoever started it; its queue dies with it.
+        let _ = self.tell(worker, ToWorker::AddQueue { port, generation, queue, io });
     }
 
-    fn tell(&self, worker: WorkerId, message: ToWorker<Queue>) {
-        // A worker that ended has dropped its inbox; control hears of that by
-        // `Stopped`, and what was sent is dropped with the channel.
-        let _ = self.workers[worker.index()].inbox.send(message);
+    /// False: the worker ended, and with it what it was sent.
+    fn tell(&self, worker: WorkerId, message: ToWorker<Queue>) -> bool {
+        let told = self.workers[worker.index()].inbox.send(message).is_ok();
         self.mesh.bell(worker).ring();
+        told
     }
 
-    fn ids(&self) -> Vec<WorkerId> {
-        (0..self.count()).map(WorkerId).collect()
+    /// Tells all workers that live, and returns which they are.
+    fn tell_all(&self, message: impl Fn() -> ToWorker<Queue>) -> Vec<WorkerId> {
+        (0..self.count()).map(WorkerId).filter(|w| self.tell(*w, message())).collect()
     }
 
     /// Takes a port's queues back from all workers and closes them. When this
@@ -90,10 +92,7 @@ impl Workers {
     /// # Errors
     /// A worker does not answer.
     pub fn remove_port(&mut self, port: PortId, generation: Generation) -> Result<(), Error> {
-        let mut waiting = self.ids();
-        for worker in &waiting {
-            self.tell(*worker, ToWorker::RemovePort { port, generation });
-        }
+        let mut waiting = self.tell_all(|| ToWorker::RemovePort { port, generation });
         self.answers_until(&mut waiting, |answer| match answer {
             FromWorker::PortRemoved { worker, port: p, generation: g }
                 if (*p, *g) == (port, generation) =>
@@ -110,10 +109,7 @@ impl Workers {
     /// # Errors
     /// A worker does not answer.
     pub fn stop(&mut self) -> Result<(), Error> {
-        let mut waiting = self.ids();
-        for worker in &waiting {
-            self.tell(*worker, ToWorker::Stop);
-        }
+        let mut waiting = self.tell_all(|| ToWorker::Stop);
         self.answers_until(&mut waiting, |answer| match answer {
             FromWorker::Stopped { worker } => Some(*worker),
             _ => None,

@@ -29,6 +29,7 @@ mod query;
 mod refresh;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -37,7 +38,7 @@ pub use error::Error;
 pub use settings::Settings;
 
 use crate::bpf::Bpf;
-use crate::id::NsId;
+use crate::id::{NsId, PortId};
 use crate::netns::Netns;
 use crate::sync::Publisher;
 use crate::tables::World;
@@ -103,32 +104,47 @@ impl Control {
     }
 
     /// Housekeeping, a few times a second: frees tables that no worker reads any
-    /// more, and rebuilds ports whose sockets died without a word from netlink.
-    pub fn tick(&mut self) {
+    /// more, and lets ports go whose sockets died, whatever netlink says. Returns
+    /// the namespaces whose devices are to be looked at again ([`Self::grow`]).
+    pub fn tick(&mut self, now: Instant) -> Vec<NsId> {
         self.publisher.collect();
-        for (port, generation) in self.workers.dead_ports() {
+        let mut again = self.due(now);
+        let reported = self.workers.dead_ports().into_iter();
+        let current = |(port, generation): (PortId, _)| {
+            let state = self.ports.get(port.index())?;
+            (state.generation == generation).then_some(port)
+        };
+        let mut dead: Vec<PortId> = reported.filter_map(current).collect();
+        let all = self.ports.iter().map(|(i, _)| PortId(i as u16));
+        dead.extend(all.filter(|p| self.is_lost(*p)));
+        for port in dead {
+            // Reported by several queues, it may be gone already.
             let Some(state) = self.ports.get(port.index()) else { continue };
-            if state.generation != generation {
-                continue;
-            }
             let ns = state.ns;
-            warn!(port = port.0, device = state.name, "its socket died; making it anew");
-            if let Err(e) = self.remove_port(port).and_then(|()| self.settle(ns, false)) {
-                warn!(error = %e, "making a port anew");
+            warn!(port = port.0, device = state.name, "its socket lost the device");
+            self.remove_ports(&[port]);
+            if !again.contains(&ns) {
+                again.push(ns);
             }
         }
+        again
     }
 
     /// Gives everything back: programs off the devices first, so that the kernel
     /// forwards, then the workers and their sockets.
-    pub fn shut_down(&mut self) {
+    ///
+    /// # Errors
+    /// A worker does not answer: its thread cannot be joined.
+    pub fn shut_down(&mut self) -> Result<(), Error> {
+        let ports: Vec<PortId> = self.ports.iter().map(|(i, _)| PortId(i as u16)).collect();
+        for port in ports {
+            self.switch_off(port);
+        }
         let all: Vec<NsId> = self.namespaces.iter().map(|(i, _)| self.ns_id(i)).collect();
         for ns in all {
             self.remove_namespace(ns);
         }
-        if let Err(e) = self.workers.stop() {
-            warn!(error = %e, "stopping the workers");
-        }
+        self.workers.stop()
     }
 
     /// The namespace that a name belongs to.

@@ -2,19 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::Control;
 use super::compile::Compiled;
 use super::devices::{unfit, wanted};
-use super::error::Error;
+use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
 use super::plan;
 use super::totals::Totals;
 use crate::id::{IfIndex, NsId, PortId};
 use crate::netlink::{Event, Link};
 use crate::netns::Netns;
+use crate::xsk;
+
+/// When a refused device is tried again for the first time; each time after that
+/// the wait is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait for the next try.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// A namespace that nsplane drives.
 pub struct NamespaceState {
@@ -24,8 +32,8 @@ pub struct NamespaceState {
     pub mirror: Mirror,
     /// Its ports by device.
     pub ports: BTreeMap<IfIndex, PortId>,
-    /// Devices that could not become ports, and why. Tried again when the device changes.
-    pub refused: BTreeMap<IfIndex, (Link, String)>,
+    /// Devices that could not become ports.
+    pub refused: BTreeMap<IfIndex, Refused>,
     /// Counters of ports that are gone.
     pub retired: Totals,
     /// What was made of the state last.
@@ -34,9 +42,22 @@ pub struct NamespaceState {
     pub maps: plan::State,
 }
 
+/// A device that could not become a port. It is tried again when it changes, and
+/// from time to time: who held its queue or its place for a program may be gone,
+/// as nsplane itself is when a device comes from another of its namespaces.
+pub struct Refused {
+    /// The device as it was.
+    link: Link,
+    /// Why, for users.
+    pub reason: String,
+    /// When it is tried again.
+    again: Instant,
+    wait: Duration,
+}
+
 impl Control {
-    /// Takes a namespace in, with its state as dumped. Its devices become ports at
-    /// the next [`Self::settle`].
+    /// Takes a namespace in, with its state as dumped. Its devices become ports by
+    /// [`Self::grow`].
     ///
     /// # Errors
     /// The namespace is there already under another name, or there are too many.
@@ -69,11 +90,12 @@ impl Control {
     pub fn remove_namespace(&mut self, ns: NsId) {
         let Some(state) = self.namespace(ns) else { return };
         let ports: Vec<PortId> = state.ports.values().copied().collect();
-        for port in ports {
-            if let Err(e) = self.remove_port(port) {
-                warn!(port = port.0, error = %e, "removing a port");
-            }
+        // All at once before one after the other: a port whose neighbour is gone
+        // would take packets in and have nowhere to send them.
+        for port in &ports {
+            self.switch_off(*port);
         }
+        self.remove_ports(&ports);
         if let Some(state) = self.namespaces.take(usize::from(ns.index)) {
             info!(netns = state.netns.name(), "namespace let go");
             self.forget_tables(ns, &state.maps);
@@ -87,74 +109,100 @@ impl Control {
         }
     }
 
-    /// Changes of a namespace's state. They take effect at the next [`Self::settle`].
+    /// Changes of a namespace's state. They take effect by [`Self::release`], for all
+    /// namespaces that changed, and then [`Self::refresh`].
     /// Returns what kinds of state changed, and whether some was lost.
     pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
         let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
         events.into_iter().fold(Dirty::default(), |sum, event| sum.and(n.mirror.apply(event)))
     }
 
-    /// Brings ports, tables and maps in step with the namespace's state.
+    /// Lets go of the namespace's devices that are no longer what they were: gone,
+    /// moved away (also if they are back again: their sockets are not), or now
+    /// members of something.
+    pub fn release(&mut self, ns: NsId) {
+        let Some(state) = self.namespace_mut(ns) else { return };
+        let links = &state.mirror.links;
+        state.refused.retain(|i, _| links.contains_key(i));
+        let ports: Vec<(IfIndex, PortId)> = state.ports.iter().map(|(i, p)| (*i, *p)).collect();
+        let fit = |i: &IfIndex| links.get(i).is_some_and(|l| unfit(l).is_none());
+        let unfit: Vec<bool> = ports.iter().map(|(i, _)| !fit(i)).collect();
+        let lost = ports.iter().zip(unfit).filter(|((_, p), unfit)| *unfit || self.is_lost(*p));
+        let lost: Vec<PortId> = lost.map(|((_, p), _)| *p).collect();
+        self.remove_ports(&lost);
+    }
+
+    pub(super) fn is_lost(&self, port: PortId) -> bool {
+        let port = self.ports.get(port.index());
+        port.is_some_and(|p| p.queues.iter().any(|q| !xsk::has_device(q.fd)))
+    }
+
+    pub(super) fn remove_ports(&mut self, ports: &[PortId]) {
+        for port in ports {
+            if let Err(e) = self.remove_port(*port) {
+                warn!(port = port.0, error = told(&e), "removing a port");
+            }
+        }
+    }
+
+    /// Makes one more device of the namespace a port, if there is one that should be:
+    /// true, and there may be another. It takes some 50 ms; so one at a time, that
+    /// the caller may look after other things in between. False: all is done, and
+    /// [`Self::refresh`] is due.
     ///
     /// # Errors
-    /// In strict mode, the first device that cannot become a port.
-    pub fn settle(&mut self, ns: NsId, strict: bool) -> Result<(), Error> {
-        self.drop_lost_ports(ns);
-        let wanted = self.wanted(ns);
-        for link in wanted {
-            let Some(state) = self.namespace(ns) else { return Ok(()) };
-            if state.ports.contains_key(&link.ifindex) || state.was_refused(&link) {
-                continue;
+    /// In strict mode, why the device cannot become a port. Else it is kept as
+    /// refused, and tried again later.
+    pub fn grow(&mut self, ns: NsId, now: Instant, strict: bool) -> Result<bool, Error> {
+        let Some(link) = self.next_wanted(ns, now) else { return Ok(false) };
+        match self.add_port(ns, &link, strict) {
+            Ok(port) => {
+                let state = self.namespace_mut(ns).expect("there a moment ago");
+                state.refused.remove(&link.ifindex);
+                state.ports.insert(link.ifindex, port);
             }
-            match self.add_port(ns, &link) {
-                Ok(port) => {
-                    let state = self.namespace_mut(ns).expect("there a moment ago");
-                    state.refused.remove(&link.ifindex);
-                    state.ports.insert(link.ifindex, port);
-                }
-                Err(e) if strict => return Err(e),
-                Err(e) => self.refuse(ns, link, &e),
-            }
+            Err(e) if strict => return Err(e),
+            Err(e) => self.refuse(ns, link, told(&e), now),
         }
-        self.refresh(ns)
+        Ok(true)
     }
 
-    /// Devices of the namespace that should be ports now.
-    fn wanted(&self, ns: NsId) -> Vec<Link> {
-        let Some(state) = self.namespace(ns) else { return Vec::new() };
-        wanted(&self.settings, &state.mirror).cloned().collect()
+    /// A device that should be a port, is none, and may be tried now.
+    fn next_wanted(&self, ns: NsId, now: Instant) -> Option<Link> {
+        let state = self.namespace(ns)?;
+        let mut wanted = wanted(&self.settings, &state.mirror);
+        wanted.find(|l| !state.ports.contains_key(&l.ifindex) && !state.waits(l, now)).cloned()
     }
 
-    fn drop_lost_ports(&mut self, ns: NsId) {
-        let Some(state) = self.namespace(ns) else { return };
-        let links = &state.mirror.links;
-        let there = |i: &IfIndex| links.get(i).is_some_and(|l| unfit(l).is_none());
-        let lost: Vec<PortId> =
-            state.ports.iter().filter(|(i, _)| !there(i)).map(|(_, p)| *p).collect();
-        for port in lost {
-            if let Err(e) = self.remove_port(port) {
-                warn!(port = port.0, error = %e, "removing a port");
-            }
+    fn refuse(&mut self, ns: NsId, link: Link, reason: String, now: Instant) {
+        let Some(n) = self.namespace_mut(ns) else { return };
+        let before = n.refused.remove(&link.ifindex);
+        if before.as_ref().is_none_or(|b| b.reason != reason) {
+            let (netns, device) = (n.netns.name(), &link.name);
+            warn!(netns, device, reason, "not a port; tried again from time to time");
         }
+        let again = before.filter(|b| b.link == link).map(|b| b.wait * 2);
+        let wait = again.unwrap_or(FIRST_WAIT).min(LONGEST_WAIT);
+        n.refused.insert(link.ifindex, Refused { link, reason, again: now + wait, wait });
     }
 
-    fn refuse(&mut self, ns: NsId, link: Link, why: &Error) {
-        let mut reason = why.to_string();
-        let mut cause = std::error::Error::source(why);
-        while let Some(c) = cause {
-            reason = format!("{reason}: {c}");
-            cause = c.source();
-        }
-        warn!(device = link.name, reason, "not a port");
-        if let Some(n) = self.namespace_mut(ns) {
-            n.refused.insert(link.ifindex, (link, reason));
-        }
+    /// Namespaces with a refused device that is to be tried again now.
+    pub(super) fn due(&self, now: Instant) -> Vec<NsId> {
+        let due = |n: &NamespaceState| n.refused.values().any(|r| r.again <= now);
+        self.namespaces.iter().filter(|(_, n)| due(n)).map(|(i, _)| self.ns_id(i)).collect()
+    }
+
+    /// Namespaces whose process, name or path is gone.
+    #[must_use]
+    pub fn nameless(&self) -> Vec<NsId> {
+        let nameless = self.namespaces.iter().filter(|(_, n)| !n.netns.is_named());
+        nameless.map(|(i, _)| self.ns_id(i)).collect()
     }
 }
 
 impl NamespaceState {
-    /// The device was refused as it is now: trying again would end the same.
-    fn was_refused(&self, link: &Link) -> bool {
-        self.refused.get(&link.ifindex).is_some_and(|(before, _)| before == link)
+    /// The device was refused as it is now, not long ago.
+    fn waits(&self, link: &Link, now: Instant) -> bool {
+        self.refused.get(&link.ifindex).is_some_and(|r| r.link == *link && now < r.again)
     }
 }

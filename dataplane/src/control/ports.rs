@@ -9,12 +9,13 @@
 //! packets go to the kernel from there on; then the workers give the queues back.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Control;
 use super::devices::check_device;
-use super::error::Error;
+use super::error::{Error, told};
 use super::targets::Target;
 use super::totals::Totals;
 use crate::bpf;
@@ -23,6 +24,12 @@ use crate::netlink::{Link, LinkKind};
 use crate::netns::Netns;
 use crate::port::owner;
 use crate::xsk;
+
+/// How long a busy queue is waited for: one that was just given up may be busy for
+/// up to 24 ms.
+const REBIND: Duration = Duration::from_millis(50);
+/// The same where there is no later try; a killed nsplane may yet have to die.
+const REBIND_STRICT: Duration = Duration::from_millis(300);
 
 /// A device that is a port.
 pub struct PortState {
@@ -51,6 +58,8 @@ pub struct QueueState {
     pub fd: RawFd,
     /// What the kernel gave.
     pub mode: xsk::Mode,
+    /// Frames that it may hold to receive into.
+    pub frames: u32,
 }
 
 /// Sockets and program of a device, made but not yet used by anyone.
@@ -64,20 +73,32 @@ impl Control {
     ///
     /// # Errors
     /// What kept it from becoming one; nothing is left behind.
-    pub(super) fn add_port(&mut self, ns: NsId, link: &Link) -> Result<PortId, Error> {
+    pub(super) fn add_port(
+        &mut self,
+        ns: NsId,
+        link: &Link,
+        strict: bool,
+    ) -> Result<PortId, Error> {
         let state = self.namespace(ns).expect("the caller has the namespace");
         let netns = state.netns.clone();
         let queues = check_device(&netns, link, &self.settings.memory)?;
         let full = Error::PortsFull(usize::from(self.settings.max_ports));
         let (index, generation) = self.ports.next().ok_or(full)?;
         let (id, generation) = (PortId(index as u16), Generation(generation));
+        let frames = self.allot(queues)?;
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
-        let made = self.make(&netns, link, queues, (id, generation, ns))?;
+        let made = self.make(&netns, link, (queues, strict), (id, generation, ns))?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
-            .map(|(q, b)| QueueState { queue: QueueId(q as u16), fd: b.fd, mode: b.mode })
+            .zip(frames)
+            .map(|((q, b), frames)| QueueState {
+                queue: QueueId(q as u16),
+                fd: b.fd,
+                mode: b.mode,
+                frames,
+            })
             .collect();
         for q in &states {
             if let Err(e) = self.bpf.set_socket(id, q.queue, &q.fd) {
@@ -96,11 +117,8 @@ impl Control {
         );
         let target = Target { generation, netns: netns.clone(), ifindex: link.ifindex };
         self.targets.set(id, target);
-        // Each queue may hold a share of the memory, so that many ports fit into it.
-        let in_use: usize = self.ports.iter().map(|(_, p)| p.queues.len()).sum();
-        let share = self.settings.memory.frames / (2 * (in_use + states.len()) as u32);
         for (q, mut bound) in states.iter().zip(made.bound) {
-            bound.queue.set_fill_target(share.max(64));
+            bound.queue.set_fill_target(q.frames);
             let worker = owner(id, q.queue, self.workers.count());
             self.workers.add_queue(worker, id, generation, q.queue, bound.queue);
         }
@@ -116,20 +134,30 @@ impl Control {
         Ok(id)
     }
 
+    /// How many frames each of a new port's queues may hold. The kernel gives back
+    /// none that it has no packet for; so they are shared out once and for all.
+    fn allot(&self, queues: u16) -> Result<Vec<u32>, Error> {
+        let memory = self.settings.memory;
+        let held = self.ports.iter().flat_map(|(_, p)| &p.queues).map(|q| q.frames).sum();
+        let shares = shares(&memory, held, queues);
+        shares.ok_or(Error::MemoryFull { frames: memory.frames })
+    }
+
     fn make(
         &mut self,
         netns: &Netns,
         link: &Link,
-        queues: u16,
+        (queues, strict): (u16, bool),
         (port, generation, ns): (PortId, Generation, NsId),
     ) -> Result<Made, Error> {
         let at = |source| Error::Xsk { netns: netns.name().to_owned(), source };
         let memory = self.region.memory().clone();
-        let name = link.name.as_str();
+        let (device, ifindex) = (link.name.as_str(), link.ifindex);
+        let patience = if strict { REBIND_STRICT } else { REBIND };
         let mut bound = Vec::new();
         let opened = netns.run(|| {
-            for q in 0..queues {
-                bound.push(xsk::open(&memory, name, q)?);
+            for queue in 0..queues {
+                bound.push(xsk::open(&memory, xsk::At { device, ifindex, queue }, patience)?);
             }
             Ok(())
         })?;
@@ -141,7 +169,7 @@ impl Control {
             LinkKind::Veth => bpf::DeviceKind::Veth,
             _ => bpf::DeviceKind::Other,
         };
-        let (ifindex, name) = (link.ifindex, link.name.clone());
+        let name = link.name.clone();
         let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
         let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
         let attached = netns.run(|| loader.attach(&spec, mode));
@@ -173,37 +201,43 @@ impl Control {
         }
     }
 
+    /// From here on the port's program passes everything to the kernel.
+    pub(super) fn switch_off(&mut self, id: PortId) {
+        let Some(state) = self.ports.get(id.index()) else { return };
+        let ns = state.ns;
+        if let Err(e) = self.bpf.clear_port(id) {
+            warn!(port = id.0, error = told(&e), "switching the program off");
+        }
+        if let Some(n) = self.namespace_mut(ns) {
+            n.maps.ports.remove(&id);
+        }
+    }
+
     /// Stops driving a port. From the first step on its packets go to the kernel.
     ///
     /// # Errors
     /// A worker does not answer; then its queues stay with it until it ends.
     pub(super) fn remove_port(&mut self, id: PortId) -> Result<(), Error> {
-        let Some(state) = self.ports.get(id.index()) else { return Ok(()) };
-        let (ns, generation, ifindex) = (state.ns, state.generation, state.ifindex);
-        let queues = state.queues.clone();
-        if let Err(e) = self.bpf.clear_port(id) {
-            warn!(port = id.0, error = %e, "switching the program off");
-        }
-        if let Some(n) = self.namespace_mut(ns) {
-            n.maps.ports.remove(&id);
-        }
-        for q in &queues {
+        self.switch_off(id);
+        let Some(state) = self.ports.take(id.index()) else { return Ok(()) };
+        for q in &state.queues {
             if let Err(e) = self.bpf.clear_socket(id, q.queue) {
-                warn!(port = id.0, error = %e, "taking the socket out of the map");
+                warn!(port = id.0, error = told(&e), "taking the socket out of the map");
             }
         }
         self.targets.remove(id);
         self.withdraw(id);
-        let state = self.ports.take(id.index()).expect("looked up above");
         info!(port = id.0, device = state.name, "no longer a port");
-        let counted = self.totals_of(id)?.since(&state.base);
         // The link goes first: without a program nothing new comes in.
         drop(state.attached);
-        if let Some(n) = self.namespace_mut(ns) {
-            n.retired = std::mem::take(&mut n.retired).plus(&counted);
-            n.ports.remove(&ifindex);
+        let given_back = self.workers.remove_port(id, state.generation);
+        // Now that nobody counts any more.
+        let counted = self.totals_of(id).map(|now| now.since(&state.base));
+        if let Some(n) = self.namespace_mut(state.ns) {
+            n.ports.remove(&state.ifindex);
+            n.retired = std::mem::take(&mut n.retired).plus(&counted.unwrap_or_default());
         }
-        self.workers.remove_port(id, generation)
+        given_back
     }
 
     /// The counters of a port's slot as they stand.
@@ -211,5 +245,42 @@ impl Control {
         let program = self.bpf.counters(port).map_err(Error::Map)?;
         let workers = self.workers.all().iter().map(|w| &*w.stats);
         Ok(Totals::read(port, workers, &program, self.targets.failed(port).get()))
+    }
+}
+
+/// Fewest frames with which a queue is of use.
+const FEWEST: u32 = 16;
+
+/// The shares of new queues, where others may hold `held` frames: each a part of what
+/// is left, so that the first have plenty and later ones some. A quarter of all stays
+/// for packets on their way. None where too little is left.
+fn shares(memory: &xsk::Options, held: u32, queues: u16) -> Option<Vec<u32>> {
+    let mut left = (memory.frames - memory.frames / 4).checked_sub(held)?;
+    (0..queues)
+        .map(|_| {
+            let share = (left / 32).max(FEWEST).min(memory.ring_size);
+            left = left.checked_sub(share)?;
+            Some(share)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_add_up_to_more_than_there_is() {
+        let memory =
+            xsk::Options { frames: 4096, frame_size: 2048, ring_size: 1024, mode: xsk::Mode::Copy };
+        let (mut held, mut queues) = (0, 0);
+        while let Some(new) = shares(&memory, held, 2) {
+            assert!(new.iter().all(|&n| (FEWEST..=1024).contains(&n)), "{new:?}");
+            held += new.iter().sum::<u32>();
+            queues += new.len();
+        }
+        assert!(held <= 4096 - 1024 && held > 4096 - 1024 - 2 * FEWEST, "{held}");
+        assert!(queues > 80, "{queues}");
+        assert_eq!(shares(&memory, 0, 0), Some(Vec::new()));
     }
 }

@@ -195,7 +195,7 @@ fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
         others.filter(|l| l.kind != LinkKind::Loopback && !n.ports.contains_key(&l.ifindex));
     others.map(|l| {
         let reason = match n.refused.get(&l.ifindex) {
-            Some((_, why)) => why.clone(),
+            Some(refused) => refused.reason.clone(),
             None => match unfit(l) {
                 Some(why) => why,
                 None if !l.up => "down: becomes a port when it is up".to_owned(),

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, compile};
-use super::error::Error;
+use super::error::{Error, told};
 use super::plan::{self, Action, Owner};
 use crate::id::{IfIndex, NsId, PortId};
 use crate::netlink::Family;
@@ -25,7 +25,10 @@ use nsplane_abi::{
 
 impl Control {
     /// Publishes the namespace as its state is now.
-    pub(super) fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses a change of the program's maps.
+    pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
         let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
         let compiled = compile(&state.mirror, &ports);
@@ -136,7 +139,7 @@ impl Control {
         }
         self.publish();
         if let Err(e) = self.act(&plan::diff(&plan::State::default(), maps)) {
-            warn!(error = %e, "removing a namespace from the program's maps");
+            warn!(error = told(&e), "removing a namespace from the program's maps");
         }
     }
 

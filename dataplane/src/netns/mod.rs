@@ -27,6 +27,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -187,6 +188,23 @@ impl Netns {
         &self.origin
     }
 
+    /// What it was found by still leads to it. One whose name is gone lives on only
+    /// for what holds it, which may be us.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        let path = match &self.origin {
+            Origin::Named(path) | Origin::Path(path) => path.clone(),
+            Origin::Process(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            Origin::Private => return true,
+        };
+        let ours = self.fd.try_clone().map(File::from).and_then(|f| f.metadata());
+        match (ours, std::fs::metadata(path)) {
+            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+            (Ok(_), Err(e)) => e.kind() != io::ErrorKind::NotFound,
+            (Err(_), _) => true,
+        }
+    }
+
     /// Makes a namespace without a name, which lives as long as something holds
     /// it (this value, a socket, a device's other end). `lo` is set up if asked.
     ///
@@ -260,7 +278,6 @@ fn on_own_thread<T: Send>(name: &str, f: impl FnOnce() -> T + Send) -> Result<T,
 
 /// Do both files name the same namespace? True answers hold while both are open.
 fn same_file(a: &File, b: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
     match (a.metadata(), b.metadata()) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,

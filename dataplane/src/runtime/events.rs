@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{Config, Error};
+use super::Error;
+use crate::control::error::told;
 use crate::control::mirror::Mirror;
 use crate::control::{self, Control};
 use crate::id::NsId;
 use crate::netlink::{self, Event, Monitor};
-use crate::netns::{self, Change, Netns, Selector, Watcher};
+use crate::netns::{Netns, Watcher};
 
 /// A namespace with its state and what keeps it up to date.
 pub(super) type Subscribed = (Arc<Netns>, Monitor, Mirror);
@@ -51,7 +52,7 @@ impl Listeners {
     }
 
     /// Listens no more, and closes the socket.
-    fn forget(&mut self, ns: NsId) {
+    pub(super) fn forget(&mut self, ns: NsId) {
         self.tasks.retain(|(n, task)| {
             if *n == ns {
                 task.abort();
@@ -89,76 +90,41 @@ pub(super) fn subscribe_and_dump(netns: &Netns) -> Result<(Monitor, Mirror), con
     Ok((monitor, mirror))
 }
 
-/// Applies what was heard; returns the namespace where it is to be settled.
-pub(super) fn apply(control: &mut Control, heard: FromKernel) -> Option<NsId> {
-    match heard {
+/// What became of something heard.
+pub(super) enum Applied {
+    /// Nothing that anybody sees.
+    Nothing,
+    /// The namespace's state changed.
+    Changed(NsId),
+    /// The namespace can no longer be followed, so it must not be forwarded for.
+    Lost(NsId),
+}
+
+/// Applies what was heard.
+pub(super) fn apply(control: &mut Control, heard: FromKernel) -> Applied {
+    let (ns, why) = match heard {
         FromKernel::Events(ns, events) => {
             let dirty = control.apply_events(ns, events);
+            let Some(netns) = control.netns(ns).filter(|_| dirty.any()) else {
+                return Applied::Nothing;
+            };
             if !dirty.resync {
-                return dirty.any().then_some(ns);
+                return Applied::Changed(ns);
             }
-            let netns = control.netns(ns)?;
             warn!(netns = netns.name(), "its changes were not all read; reading all of it again");
             match netlink::dump(&netns) {
                 Ok(events) => {
                     control.replace_state(ns, Mirror::from_dump(events));
-                    Some(ns)
+                    return Applied::Changed(ns);
                 }
-                Err(e) => give_up(control, ns, &e),
+                Err(e) => (ns, e),
             }
         }
-        FromKernel::Failed(ns, e) => give_up(control, ns, &e),
-    }
-}
-
-/// A namespace whose changes are not heard must not be forwarded for.
-fn give_up(control: &mut Control, ns: NsId, why: &netlink::Error) -> Option<NsId> {
-    let netns = control.netns(ns)?;
-    warn!(netns = netns.name(), error = %why, "its state cannot be followed; it is the kernel's again");
-    control.remove_namespace(ns);
-    None
-}
-
-/// Takes in namespaces that appeared, lets go those that went.
-pub(super) fn follow(
-    control: &mut Control,
-    config: &Config,
-    listeners: &mut Listeners,
-    changes: Vec<Change>,
-) {
-    for change in changes {
-        match change {
-            Change::Removed(name) => {
-                if let Some(ns) = control.named(&name) {
-                    listeners.forget(ns);
-                    control.remove_namespace(ns);
-                }
-            }
-            Change::Added(name) => appear(control, config, listeners, &name),
-            Change::Rescan => {
-                for netns in netns::list_all().unwrap_or_default() {
-                    appear(control, config, listeners, netns.name());
-                }
-            }
-        }
-    }
-}
-
-fn appear(control: &mut Control, config: &Config, listeners: &mut Listeners, name: &str) {
-    let selector = Selector::Name(name.to_owned());
-    let asked_for = config.all || config.selectors.contains(&selector);
-    if !asked_for || control.named(name).is_some() {
-        return;
-    }
-    let taken = || -> Result<(), Error> {
-        let netns = Arc::new(netns::open(&selector)?);
-        let (monitor, mirror) = subscribe_and_dump(&netns)?;
-        let ns = control.add_namespace(netns, mirror)?;
-        listeners.listen(ns, monitor);
-        Ok(control.settle(ns, false)?)
+        FromKernel::Failed(ns, e) => (ns, e),
     };
-    match { taken }() {
-        Ok(()) => info!(netns = name, "taken in"),
-        Err(e) => warn!(netns = name, error = %e, "not taken in"),
+    if let Some(netns) = control.netns(ns) {
+        let (netns, error) = (netns.name(), told(&why));
+        warn!(netns, error, "its state cannot be followed; it is the kernel's again");
     }
+    Applied::Lost(ns)
 }

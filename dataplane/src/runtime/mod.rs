@@ -8,26 +8,29 @@
 //! programs and sockets away, for all of them live by file descriptors.
 
 mod afxdp;
+mod daemon;
 mod events;
 mod punt;
+mod signals;
 mod workers;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::api::{Call, ListenError, Listener, Response};
+use crate::api::{ListenError, Listener};
 use crate::bpf::{self, Bpf};
+use crate::control::error::told;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Settings};
-use crate::id::NsId;
 use crate::netns::{self, Netns, Selector};
 use crate::sys;
 use crate::xsk::{Mode, Region};
-use events::{FromKernel, Listeners};
+use daemon::Daemon;
+use events::Listeners;
+use signals::Signals;
 use workers::{Plan, Threads};
 
 /// What `nsplane run` was asked for.
@@ -85,9 +88,9 @@ pub enum Error {
     /// No device for a zero-copy memory to begin with.
     #[error("--bind zero-copy needs a device that is up at the start, to register the memory with")]
     NoZeroCopyDevice,
-    /// A worker ended by itself: our bug. The kernel forwards from here on.
-    #[error("worker {0} ended unexpectedly; its namespaces are the kernel's again")]
-    WorkerDied(u16),
+    /// A thread ended by itself: our bug. The kernel forwards from here on.
+    #[error("thread {0} ended unexpectedly (a bug; please report it); the kernel forwards again")]
+    ThreadDied(String),
 }
 
 fn io(what: &'static str) -> impl Fn(std::io::Error) -> Error {
@@ -113,13 +116,16 @@ pub fn run(config: &Config) -> Result<(), Error> {
 }
 
 async fn start_and_serve(config: &Config) -> Result<(), Error> {
-    let mut listeners = Listeners::new()?;
-    let found = find(config)?;
+    let mut signals = Signals::new()?;
+    let listeners = Listeners::new()?;
     let mut states = Vec::new();
-    for netns in found {
+    for netns in find(config)? {
         let netns = Arc::new(netns);
         let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
         states.push((netns, monitor, mirror));
+        if let Some(signal) = signals.pending().await {
+            return leave(signal);
+        }
     }
     let seen: Vec<_> = states.iter().map(|(n, _, m)| (&**n, m)).collect();
     control::check(&config.settings, &seen)?;
@@ -143,11 +149,22 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
     let Threads { handles, workers, publisher } = threads;
     let settings = config.settings.clone();
     let control = Control::new(Parts { settings, bpf, region, workers, publisher, targets });
-    let mut daemon = Daemon { control, handles, listener, config };
-    let served = daemon.serve(states, &mut listeners).await;
-    daemon.control.shut_down();
-    daemon.handles.join();
+    let unsettled = VecDeque::new();
+    let mut daemon = Daemon { control, handles, listener, listeners, signals, unsettled, config };
+    let served = daemon.take_in_and_serve(states).await;
+    match daemon.control.shut_down() {
+        Ok(()) => daemon.handles.join(),
+        // Its thread may never end; the kernel takes what it has when the process does.
+        Err(e) => warn!(error = told(&e), "stopping the workers"),
+    }
     served
+}
+
+fn leave(signal: &str) -> Result<(), Error> {
+    info!(signal, "leaving: the kernel forwards");
+    // Without a service manager there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
 }
 
 fn find(config: &Config) -> Result<Vec<Netns>, Error> {
@@ -182,92 +199,4 @@ fn register(
         Mode::ZeroCopy => first.ok_or(Error::NoZeroCopyDevice)?,
     };
     Ok(netns.run(|| Region::create(options))??)
-}
-
-/// The running whole.
-struct Daemon<'a> {
-    control: Control,
-    handles: workers::Handles,
-    listener: Listener,
-    config: &'a Config,
-}
-
-impl Daemon<'_> {
-    async fn serve(
-        &mut self,
-        states: Vec<events::Subscribed>,
-        listeners: &mut Listeners,
-    ) -> Result<(), Error> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(io("waiting for SIGTERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(io("waiting for SIGINT"))?;
-        for (netns, monitor, mirror) in states {
-            let ns = self.control.add_namespace(netns, mirror)?;
-            self.control.settle(ns, self.config.settings.strict)?;
-            listeners.listen(ns, monitor);
-        }
-        let (calls_in, mut calls) = mpsc::channel::<Call>(16);
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(250));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.announce();
-        loop {
-            tokio::select! {
-                Some(heard) = listeners.heard.recv() => self.hear(heard, listeners),
-                Ok(changes) = listeners.watcher.next() => {
-                    events::follow(&mut self.control, self.config, listeners, changes);
-                }
-                Some(call) = calls.recv() => self.answer(call),
-                // Never ends; dropped and made anew whenever another branch runs,
-                // while its connections are tasks of their own.
-                () = self.listener.serve(calls_in.clone()) => {}
-                _ = tick.tick() => {
-                    self.control.tick();
-                    if let Some(worker) = self.handles.dead_worker() {
-                        return Err(Error::WorkerDied(worker));
-                    }
-                }
-                _ = terminate.recv() => return self.leave("SIGTERM"),
-                _ = interrupt.recv() => return self.leave("SIGINT"),
-            }
-        }
-    }
-
-    fn announce(&self) {
-        let (namespaces, ports, workers) = self.control.size();
-        info!(namespaces, ports, workers, api = %self.config.api.display(), "ready");
-        // Without a service manager there is nobody to notify.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "ends the caller's loop as its result")]
-    fn leave(&self, signal: &str) -> Result<(), Error> {
-        info!(signal, "leaving: the kernel forwards");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        Ok(())
-    }
-
-    /// Applies everything that was heard up to now, and settles each namespace once.
-    fn hear(&mut self, first: FromKernel, listeners: &mut Listeners) {
-        let mut changed: Vec<NsId> = Vec::new();
-        let mut next = Some(first);
-        while let Some(heard) = next {
-            if let Some(ns) = events::apply(&mut self.control, heard)
-                && !changed.contains(&ns)
-            {
-                changed.push(ns);
-            }
-            next = listeners.heard.try_recv().ok();
-        }
-        for ns in changed {
-            if let Err(e) = self.control.settle(ns, false) {
-                warn!(error = %e, "applying a change");
-            }
-        }
-    }
-
-    fn answer(&self, call: Call) {
-        let view = self.control.query(call.request.show, call.request.netns.as_deref());
-        let response = view.map_or_else(Response::Error, Response::Ok);
-        // A client that is gone needs no answer.
-        let _ = call.reply.send(response);
-    }
 }

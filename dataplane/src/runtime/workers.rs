@@ -56,9 +56,10 @@ pub(super) struct Handles {
 }
 
 impl Handles {
-    /// A worker that ended though nobody told it to.
-    pub(super) fn dead_worker(&self) -> Option<u16> {
-        self.workers.iter().position(JoinHandle::is_finished).map(|w| w as u16)
+    /// The name of a thread that ended though nobody told it to.
+    pub(super) fn dead_thread(&self) -> Option<String> {
+        let dead = self.workers.iter().chain(&self.punt).find(|t| t.is_finished())?;
+        Some(dead.thread().name().unwrap_or_default().to_owned())
     }
 
     /// Waits for all threads. The workers have been told to stop before.

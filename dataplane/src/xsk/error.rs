@@ -9,7 +9,14 @@ pub enum Error {
     #[error("memory for frames: {0}")]
     Options(String),
     /// The memory could not be mapped or registered (`XDP_UMEM_REG`).
-    #[error("registering {mib} MiB of memory with the kernel (XDP_UMEM_REG) failed")]
+    #[error(
+        "registering {mib} MiB of memory with the kernel (XDP_UMEM_REG) failed{}",
+        if source.raw_os_error() == Some(libc::ENOBUFS) {
+            " (use fewer --frames, raise RLIMIT_MEMLOCK, or give CAP_IPC_LOCK)"
+        } else {
+            ""
+        }
+    )]
     Register {
         /// Size asked for.
         mib: u64,
@@ -40,6 +47,14 @@ pub enum Error {
         /// The system's answer.
         #[source]
         source: io::Error,
+    },
+    /// The device has another name by now, or is gone.
+    #[error("{device} is no longer the name of device {ifindex}")]
+    Renamed {
+        /// The name.
+        device: String,
+        /// The device's number.
+        ifindex: u32,
     },
     /// Any other failure of `bind`.
     #[error("binding an AF_XDP socket to queue {queue} of {device} failed")]

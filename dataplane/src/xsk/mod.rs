@@ -1,8 +1,8 @@
 //! AF_XDP: memory shared with the kernel, sockets, frames.
 //!
-//! The ladder: [`region`] registers one memory with the kernel and hands out
-//! frames; [`socket`] binds one queue of one device to it; [`queue`] moves frames
-//! through the four rings; [`kick`] makes the kernel send. Nothing here knows what
+//! The ladder: `region` registers one memory with the kernel and hands out
+//! frames; `socket` binds one queue of one device to it; `queue` moves frames
+//! through the four rings; `kick` makes the kernel send. Nothing here knows what
 //! a packet means.
 //!
 //! Rules that the room keeps:
@@ -24,4 +24,4 @@ pub use error::Error;
 pub use kick::Kick;
 pub use queue::{BATCH, Frames, Queue};
 pub use region::{Frame, Memory, Mode, Options, Region};
-pub use socket::{Bound, SocketStats, open, stats};
+pub use socket::{At, Bound, SocketStats, has_device, open, stats};
