@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, compile};
@@ -56,10 +56,27 @@ impl Control {
         }
         self.publish();
         let wanted = self.wanted_maps(ns, &compiled);
+        self.tell_tiers(ns, &compiled);
         if let Some(state) = self.namespace_mut(ns) {
             state.compiled = compiled;
         }
         self.apply_maps(ns, wanted)
+    }
+
+    /// Logs it where a family of the namespace changes hands.
+    fn tell_tiers(&self, ns: NsId, new: &Compiled) {
+        let Some(state) = self.namespace(ns) else { return };
+        let (old, netns) = (&state.compiled, state.netns.name());
+        for (family, old, new) in [
+            ("IPv4", &old.stays_with_kernel_v4, &new.stays_with_kernel_v4),
+            ("IPv6", &old.stays_with_kernel_v6, &new.stays_with_kernel_v6),
+        ] {
+            match new {
+                same if same == old => {}
+                Some(reason) => info!(netns, family, reason, "stays with the kernel"),
+                None => info!(netns, family, "is forwarded by nsplane"),
+            }
+        }
     }
 
     /// The namespace's tables; what did not change is shared with those before.

@@ -24,6 +24,16 @@
 //! When the kernel could not queue a message it says so once ([`Event::Overrun`]);
 //! what was lost is not known, hence: dump again, replay again.
 //!
+//! # Hooks
+//!
+//! Netfilter, IPsec and tc act upon packets that the kernel forwards. What of them
+//! there is comes as [`Event::Hooks`], always all of one source: its notices say
+//! that something changed, and it is read again. Legacy iptables has no notices and
+//! is looked at once a second. tc speaks rtnetlink ([`Event::Qdisc`]).
+//!
+//! Not seen: BPF programs on netfilter's hooks or on tcx, IPVS, and filters at
+//! queueing disciplines that otherwise only order packets.
+//!
 //! # Reading
 //!
 //! Requests and answers are framed by `netlink-packet-core`. Attributes are read
@@ -37,8 +47,11 @@
 mod decode;
 mod dump;
 mod event;
+mod hook;
+mod iptables;
 mod monitor;
 mod request;
+mod watch;
 
 use std::io;
 
@@ -51,6 +64,8 @@ pub use crate::sys::ethtool::Channels;
 pub use decode::{Tally, decode};
 pub use dump::dump;
 pub use event::*;
+pub use hook::{Hook, HookSource, Qdisc};
+pub(crate) use hook::{INGRESS, ROOT};
 pub use monitor::Monitor;
 
 /// Why the kernel's state could not be had.
