@@ -1,5 +1,6 @@
 //! What is changed in the kernel is what nsplane forwards by, without a restart.
 
+use nsplane_bench::Sink;
 use nsplane_tests::lab::{Lab, SOON};
 use nsplane_tests::netns::{End, Netns, veth};
 use nsplane_tests::raw::Raw;
@@ -95,6 +96,27 @@ fn devices() {
     // The others were not disturbed.
     let far = Raw::open(lab.tenant.host(Host::B), Host::DEVICE).unwrap();
     lab.wait_forwarded(&far, "10.0.1.2");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_that_somebody_held() {
+    let lab = Lab::new("held");
+    let router = lab.tenant.router();
+    let third = Netns::new("third").unwrap();
+    router.ip("link add c0 type veth peer name eth0").unwrap();
+    router.ip(&format!("link set eth0 netns {}", third.name())).unwrap();
+    third.ip("link set eth0 up").unwrap();
+    let holder = Sink::attach(router, "c0", 1).unwrap();
+    router.ip("link set c0 up").unwrap();
+    let c0 = || {
+        let ports = lab.nsplane.show("ports", &[]).unwrap();
+        ports.as_array().unwrap().iter().find(|p| p["device"] == "c0").cloned()
+    };
+    let refused = || c0().is_some_and(|p| p["reason"].as_str().unwrap().contains("another XDP"));
+    wait_until(SOON, "the device to be refused", refused).unwrap();
+    drop(holder);
+    wait_until(SOON, "the device to be a port", || c0().is_some_and(|p| p["port"] != "")).unwrap();
 }
 
 #[test]

@@ -66,9 +66,13 @@ fn path_and_pid_name_a_namespace_too() {
     };
     wait_until(SOON, "the process to be in the namespace", inside).unwrap();
     let by_pid = Nsplane::start(&[], &["--netns", &format!("pid:{}", sleeper.id())]);
+    let ports = by_pid.as_ref().map(|n| n.show("ports", &[]).unwrap());
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
-    assert_eq!(by_pid.unwrap().show("ports", &[]).unwrap().as_array().unwrap().len(), 2);
+    assert_eq!(ports.unwrap().as_array().unwrap().len(), 2);
+    // Without the process there is nothing to know the namespace by.
+    let by_pid = by_pid.unwrap();
+    wait_until(SOON, "the namespace to be let go", || names(&by_pid).is_empty()).unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nsplane_tests::flow;
 use nsplane_tests::frame::Udp;
-use nsplane_tests::netns::Netns;
+use nsplane_tests::netns::{End, Netns, veth};
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::raw::Raw;
 use nsplane_tests::tenant::{Family, Host, Tenant, TenantSpec};
@@ -99,6 +99,27 @@ fn an_error_at_the_start() {
         .unwrap();
     assert_eq!(nsplane.exited().unwrap().code(), Some(1), "{}", nsplane.log());
     tenant.router().ip("link set b0 mtu 1500").unwrap();
+    assert_as_before(&tenant, &before);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn sigterm_during_the_start() {
+    let tenant = Tenant::new("early", &TenantSpec::default()).unwrap();
+    let more = Netns::new("more").unwrap();
+    for n in 0..12 {
+        let (near, far) = (format!("c{n}"), format!("eth{n}"));
+        veth(&End::new(tenant.router(), &near), &End::new(&more, &far)).unwrap();
+    }
+    let before = trace(&tenant);
+    let mut nsplane = Nsplane::spawn(&[tenant.router()], &[]).unwrap();
+    let begun = || trace(&tenant).programs[0];
+    wait_until(Duration::from_secs(10), "the first program", begun).unwrap();
+    let api = nsplane.api();
+    let status = nsplane.stop().unwrap();
+    assert_eq!(status.code(), Some(0), "{}", nsplane.log());
+    assert!(!nsplane.log().contains("ready"), "the signal waited for the start: {}", nsplane.log());
+    assert!(!api.exists(), "the API's socket is left behind");
     assert_as_before(&tenant, &before);
 }
 
