@@ -1,70 +1,11 @@
 //! What is changed in the kernel is what nsplane forwards by, without a restart.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use nsplane_bench::Sink;
-use nsplane_tests::flow;
-use nsplane_tests::frame::Udp;
+use nsplane_tests::lab::{Lab, SOON};
 use nsplane_tests::netns::{End, Netns, veth};
-use nsplane_tests::process::Nsplane;
 use nsplane_tests::raw::Raw;
-use nsplane_tests::tenant::{Family, Host, Tenant, TenantSpec};
+use nsplane_tests::tenant::Host;
 use nsplane_tests::wait::wait_until;
-
-const SOON: Duration = Duration::from_secs(5);
-
-/// A tenant that nsplane routes, and a way to send a packet and see where it goes.
-struct Lab {
-    tenant: Tenant,
-    nsplane: Nsplane,
-    near: Raw,
-    macs: ([u8; 6], [u8; 6]),
-}
-
-impl Lab {
-    fn new(label: &str) -> Self {
-        let tenant = Tenant::new(label, &TenantSpec::default()).unwrap();
-        let nsplane = Nsplane::start(&[tenant.router()], &[]).unwrap();
-        for family in Family::BOTH {
-            let seen = flow::ping(tenant.host(Host::A), Host::B.address(family), 2).unwrap();
-            assert!(seen.received > 0, "no {family} through the router");
-        }
-        let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
-        let macs =
-            (tenant.router().mac("a0").unwrap(), tenant.host(Host::A).mac(Host::DEVICE).unwrap());
-        Self { tenant, nsplane, near, macs }
-    }
-
-    /// Sends a packet to `dst`; its frame as it arrives at `far`, if it does.
-    fn probe(&self, far: &Raw, dst: &str) -> Option<Vec<u8>> {
-        let dst: IpAddr = dst.parse().unwrap();
-        let src = if dst.is_ipv4() { Host::A.v4().into() } else { Host::A.v6().into() };
-        far.clear();
-        let mark = b"where does it go";
-        self.near.send(&Udp::new(self.macs, src, dst, mark).bytes()).unwrap();
-        far.receive(Duration::from_millis(100), |f| f.windows(mark.len()).any(|w| w == mark))
-    }
-
-    fn forwarded(&self) -> u64 {
-        let counters = self.nsplane.show("counters", &[]).unwrap();
-        counters[0]["userspace"]["forwarded"]["packets"].as_u64().unwrap()
-    }
-
-    /// Waits until packets to `dst` arrive at `far`, forwarded by nsplane itself.
-    fn wait_forwarded(&self, far: &Raw, dst: &str) {
-        wait_until(SOON, &format!("packets to {dst}"), || {
-            let before = self.forwarded();
-            self.probe(far, dst).is_some() && self.forwarded() > before
-        })
-        .unwrap_or_else(|e| panic!("{e}: {}", self.nsplane.show("counters", &[]).unwrap()));
-    }
-
-    fn wait_silent(&self, far: &Raw, dst: &str) {
-        wait_until(SOON, &format!("no packets to {dst}"), || self.probe(far, dst).is_none())
-            .unwrap();
-    }
-}
 
 #[test]
 #[ignore = "needs root"]

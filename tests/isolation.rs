@@ -95,8 +95,8 @@ fn two_workers_and_devices_with_two_queues() {
 #[ignore = "needs root"]
 fn generic_mode() {
     let tenants = twins(1);
-    // Without a native program the router's devices do not poll, and the generator's
-    // frames would be lost on their way in.
+    // The generator redirects its frames into the hosts' veths. Without a native
+    // program the router's ends take them only if they poll.
     for tenant in &tenants {
         tenant.set_gro(Host::A, true).unwrap();
         tenant.set_gro(Host::B, true).unwrap();

@@ -1,13 +1,15 @@
-//! Ping, and TCP transfers whose content is checked.
+//! Ping, datagrams sent as one packet, and TCP transfers whose content is checked.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::command;
 use crate::netns::Netns;
+use crate::{command, sys};
 
 /// A transfer that moves nothing for this long has failed.
 const STALL: Duration = Duration::from_secs(10);
@@ -40,6 +42,38 @@ fn parse_ping(text: &str) -> Option<Ping> {
     let number = |field: &str| field.split_whitespace().next()?.parse().ok();
     let mut fields = line.split(',');
     Some(Ping { sent: number(fields.next()?)?, received: number(fields.next()?)? })
+}
+
+/// Sends `payload` to `address` in `to` by one call, to be cut into datagrams of
+/// `size` bytes (`UDP_SEGMENT`), and returns those that arrive; after one is late by a
+/// second no more are waited for.
+///
+/// # Errors
+/// A socket could not be made, or sending failed.
+pub fn segmented(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    payload: &[u8],
+    size: u16,
+) -> Result<Vec<Vec<u8>>> {
+    let receiver = to.inside(|| UdpSocket::bind((address, 0)))?.context("cannot bind")?;
+    receiver.set_read_timeout(Some(Duration::from_secs(1))).context("SO_RCVTIMEO")?;
+    let target = receiver.local_addr().context("no local address")?;
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let sender = from.inside(|| UdpSocket::bind((any, 0)))?.context("cannot bind")?;
+    sys::set_udp_segment(&sender, size).context("cannot set UDP_SEGMENT")?;
+    sender.send_to(payload, target).with_context(|| format!("sending to {target}"))?;
+    let mut buffer = vec![0; CHUNK];
+    let mut arrived = Vec::new();
+    for _ in payload.chunks(size.into()) {
+        let Ok(len) = receiver.recv(&mut buffer) else { break };
+        arrived.push(buffer[..len].to_vec());
+    }
+    Ok(arrived)
 }
 
 /// A TCP transfer to be made.

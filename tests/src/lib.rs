@@ -10,6 +10,7 @@
 //! | [`raw`] | sends and sees whole frames on a device |
 //! | [`flow`] | ping and TCP transfers between namespaces |
 //! | [`interrupt`] | Ctrl-C as a flag, for whoever has to clean up |
+//! | [`lab`] | a tenant under nsplane, probed packet by packet |
 //! | [`wait`] | waiting for a condition instead of sleeping |
 //!
 //! Not here: generated load (`nsplane-bench`), and anything of the dataplane's
@@ -33,6 +34,7 @@ pub mod command;
 pub mod flow;
 pub mod frame;
 pub mod interrupt;
+pub mod lab;
 pub mod netns;
 pub mod process;
 #[allow(unsafe_code, reason = "packet sockets")]

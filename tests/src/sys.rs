@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
 /// Moves the calling thread into the network namespace that `file` is.
@@ -55,4 +56,20 @@ pub(crate) fn on_signal(signal: i32, handler: extern "C" fn(libc::c_int)) -> io:
     // SAFETY: the action is valid and outlives the call; the old one is not asked for.
     let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
     check("sigaction", result)
+}
+
+/// Lets the kernel cut what is sent by one call into datagrams of `size` bytes.
+pub(crate) fn set_udp_segment(socket: &UdpSocket, size: u16) -> io::Result<()> {
+    let size = libc::c_int::from(size);
+    // SAFETY: the value lives through the call and has the length given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    };
+    check("setsockopt", result)
 }

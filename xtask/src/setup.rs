@@ -19,7 +19,7 @@ use crate::{cargo, ebpf};
 const BUILD: &[&str] =
     &["clang", "gcc", "libc6-dev", "libelf-dev", "m4", "make", "pkg-config", "zlib1g-dev"];
 /// To run the demo and the namespace tests.
-const RUN: &[&str] = &["ethtool", "iproute2", "iputils-ping"];
+const RUN: &[&str] = &["ethtool", "iproute2", "iptables", "iputils-ping", "nftables"];
 /// To build the eBPF objects: a Rust with its library's source, and the LLVM that
 /// bpf-linker links with. Debian's security suite has them.
 const EBPF: &[&str] = &["g++", "libzstd-dev", "llvm-22-dev", "rust-web-src", "rustc-web"];
@@ -98,7 +98,7 @@ fn build_linker(root: &Path) -> Result<()> {
 /// Another distribution: what we would install is named. The demo's and tests' tools
 /// may all be there, under whatever package names; then there is nothing to say.
 fn elsewhere(os: &str, wanted: &[&str], with_ebpf: bool) -> Result<()> {
-    let tools = ["clang", "gcc", "m4", "make", "ip", "ethtool", "ping"];
+    let tools = ["clang", "gcc", "m4", "make", "ip", "ethtool", "iptables", "nft", "ping"];
     if !with_ebpf && tools.iter().all(|tool| found(tool)) {
         say("setup: not Debian 12; the tools are there, the libraries are taken on trust");
         return Ok(());

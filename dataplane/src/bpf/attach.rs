@@ -112,7 +112,9 @@ impl Loader {
             .map_max_entries("COUNTERS", options.max_ports.saturating_mul(PassReason::COUNT));
         let skb = btf::skb_constants()
             .inspect_err(|e| {
-                tracing::warn!("checksums on veth are completed for every packet: {e}");
+                tracing::warn!(
+                    "packets on veth whose checksum may be unfinished stay with the kernel: {e}"
+                );
             })
             .ok();
         Ok(Self(Arc::new(Shared { object, library: Mutex::new(library), skb, _bpffs: bpffs })))

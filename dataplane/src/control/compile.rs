@@ -23,7 +23,7 @@ use hashbrown::HashMap;
 
 use super::mirror::{Mirror, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::id::{IfIndex, Mac, PortId};
-use crate::netlink::{Family, Hop, Link, Prefix, Route, RouteKind};
+use crate::netlink::{Family, Hop, Link, Prefix, Qdisc, Route, RouteKind};
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
 
@@ -137,7 +137,11 @@ fn stays(mirror: &Mirror, family: Family) -> Option<String> {
     let missing = defaults
         .iter()
         .find(|(priority, table)| !rules().any(|r| (r.priority, r.table) == (*priority, *table)));
-    missing.map(|(priority, table)| format!("policy rule {priority} to table {table} is missing"))
+    if let Some((priority, table)) = missing {
+        return Some(format!("policy rule {priority} to table {table} is missing"));
+    }
+    // What acts upon packets would be bypassed.
+    mirror.hook(family).map(|hook| hook.name.clone())
 }
 
 struct Compiler<'a> {
@@ -202,7 +206,7 @@ impl Compiler<'_> {
         let ifindex = hop.oif?;
         let port = *self.ports.get(&ifindex)?;
         let link = self.mirror.links.get(&ifindex)?;
-        if hop.encap || !usable(link) {
+        if hop.encap || !usable(link) || self.mirror.qdiscs(ifindex).any(Qdisc::on_egress) {
             return None;
         }
         let mtu = mtu(link, family).min(route.mtu.unwrap_or(u32::MAX));
@@ -231,6 +235,7 @@ impl Compiler<'_> {
         let mirror = self.mirror;
         let link = mirror.links.get(&ifindex)?;
         let enslaved = link.master.is_some();
+        let filtered = mirror.qdiscs(ifindex).any(Qdisc::on_ingress);
         Some(PortSettings {
             port,
             ifindex,
@@ -238,9 +243,11 @@ impl Compiler<'_> {
             mtu: link.mtu,
             up: usable(link),
             forward_v4: !enslaved
+                && !filtered
                 && self.out.stays_with_kernel_v4.is_none()
                 && mirror.forwards_v4(ifindex),
             forward_v6: !enslaved
+                && !filtered
                 && self.out.stays_with_kernel_v6.is_none()
                 && mirror.forwards_v6()
                 && has_ipv6(mirror, ifindex),

@@ -74,8 +74,12 @@ pub fn first_namespace<'a>(
 
 /// Looks at one device. Returns the number of its queues.
 ///
+/// A NIC that takes VLAN tags out of its frames is refused: a tagged frame, which
+/// belongs to a VLAN device and perhaps to another namespace, would look like the
+/// NIC's own. (Of a veth's packets the program sees the tag beside them.)
+///
 /// # Errors
-/// Its MTU does not fit a frame, or it has too many queues.
+/// Its MTU does not fit a frame, it strips VLAN tags, or it has too many queues.
 pub fn check_device(netns: &Netns, link: &Link, memory: &xsk::Options) -> Result<u16, Error> {
     let room = memory.max_packet() - ETHERNET;
     if link.mtu > room {
@@ -88,7 +92,11 @@ pub fn check_device(netns: &Netns, link: &Link, memory: &xsk::Options) -> Result
             most: xsk::Options { frame_size: 4096, ..*memory }.max_packet() - ETHERNET,
         });
     }
-    let queues = netlink::channels(netns, &link.name).map_err(Error::Netlink)?.rx;
+    if link.kind == LinkKind::Physical && netlink::strips_vlans(netns, &link.name)? {
+        let (device, netns) = (link.name.clone(), netns.name().to_owned());
+        return Err(Error::VlansStripped { device, netns });
+    }
+    let queues = netlink::channels(netns, &link.name)?.rx;
     if queues > nsplane_abi::QUEUES_PER_PORT {
         return Err(Error::TooManyQueues {
             device: link.name.clone(),

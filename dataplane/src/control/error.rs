@@ -48,6 +48,17 @@ pub enum Error {
         /// MTU that fits the largest frames.
         most: u32,
     },
+    /// The device hides VLAN tags from the XDP program.
+    #[error(
+        "{device} in namespace {netns} strips VLAN tags, so that tagged frames could not be told \
+         from its own (`ethtool -K {device} rxvlan off` inside the namespace, or leave it out)"
+    )]
+    VlansStripped {
+        /// The device.
+        device: String,
+        /// Its namespace.
+        netns: String,
+    },
     /// More queues than a port may have.
     #[error(
         "{device} in namespace {netns} has {queues} queues; a port may have {most} (ethtool -L)"

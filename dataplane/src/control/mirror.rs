@@ -36,8 +36,8 @@ use hashbrown::HashMap;
 
 use crate::id::IfIndex;
 use crate::netlink::{
-    Address, Event, Family, Link, LinkKind, Neighbor, Netconf, NextHopObject, Route, RouteKind,
-    Rule, Scope,
+    Address, Event, Family, Hook, HookSource, INGRESS, Link, LinkKind, Neighbor, Netconf,
+    NextHopObject, Qdisc, ROOT, Route, RouteKind, Rule, Scope,
 };
 
 pub use routes::Routes;
@@ -67,6 +67,8 @@ pub struct Dirty {
     pub neighbors: bool,
     /// Settings.
     pub netconf: bool,
+    /// Hooks, or queueing disciplines that act upon packets.
+    pub hooks: bool,
     /// The mirror may be wrong: dump again, replay again.
     pub resync: bool,
 }
@@ -82,6 +84,7 @@ impl Dirty {
             rules: self.rules | other.rules,
             neighbors: self.neighbors | other.neighbors,
             netconf: self.netconf | other.netconf,
+            hooks: self.hooks | other.hooks,
             resync: self.resync | other.resync,
         }
     }
@@ -130,6 +133,10 @@ pub struct Mirror {
     pub netconf: HashMap<(Family, Scope), Settings>,
     /// Next-hop objects.
     pub nexthops: BTreeMap<u32, NextHopObject>,
+    /// What else acts upon forwarded packets; sources without a hook are left out.
+    pub hooks: BTreeMap<HookSource, Vec<Hook>>,
+    /// Queueing disciplines that act upon packets, by device and parent.
+    pub qdiscs: BTreeMap<(IfIndex, u32), Qdisc>,
     /// Something about IPv4 routing could not be read.
     pub unreadable_v4: bool,
     /// Something about IPv6 routing could not be read.
@@ -187,6 +194,9 @@ impl Mirror {
                 Self::both().when(old != Some(object))
             }
             Event::NextHopGone(id) => self.nexthop_gone(id),
+            Event::Hooks(source, hooks) => self.source(source, hooks),
+            Event::Qdisc(qdisc) => self.qdisc(qdisc, false),
+            Event::QdiscGone(qdisc) => self.qdisc(qdisc, true),
             Event::Unreadable(family) => {
                 match family {
                     Family::V4 => self.unreadable_v4 = true,
@@ -217,6 +227,46 @@ impl Mirror {
     pub fn rp_filter(&self, ifindex: IfIndex) -> u8 {
         let of = |scope| self.netconf.get(&(Family::V4, scope)).map_or(0, |s| s.rp_filter);
         of(Scope::All).max(of(Scope::Device(ifindex)))
+    }
+
+    /// What acts upon packets of the family, if anything.
+    #[must_use]
+    pub fn hook(&self, family: Family) -> Option<&Hook> {
+        self.hooks.values().flatten().find(|h| h.meets(family))
+    }
+
+    /// The device's queueing disciplines that act upon packets.
+    pub fn qdiscs(&self, ifindex: IfIndex) -> impl Iterator<Item = &Qdisc> {
+        self.qdiscs.range((ifindex, 0)..=(ifindex, u32::MAX)).map(|(_, q)| q)
+    }
+
+    fn source(&mut self, source: HookSource, hooks: Vec<Hook>) -> Dirty {
+        let changed = self.hooks.get(&source).map_or(&[][..], Vec::as_slice) != hooks;
+        if hooks.is_empty() {
+            self.hooks.remove(&source);
+        } else {
+            self.hooks.insert(source, hooks);
+        }
+        Dirty { hooks: true, ..Dirty::default() }.when(changed)
+    }
+
+    fn qdisc(&mut self, qdisc: Qdisc, gone: bool) -> Dirty {
+        let key = (qdisc.ifindex, qdisc.parent);
+        let mut changed = false;
+        if qdisc.parent == ROOT {
+            // What was below another root went with it, silently.
+            let before = self.qdiscs.len();
+            let below =
+                |&(i, parent): &(IfIndex, u32)| i == key.0 && ![ROOT, INGRESS].contains(&parent);
+            self.qdiscs.retain(|k, _| !below(k));
+            changed = before != self.qdiscs.len();
+        }
+        changed |= if !gone && (qdisc.on_ingress() || qdisc.on_egress()) {
+            self.qdiscs.insert(key, qdisc.clone()) != Some(qdisc)
+        } else {
+            self.qdiscs.remove(&key).is_some()
+        };
+        Dirty { hooks: true, ..Dirty::default() }.when(changed)
     }
 
     fn both() -> Dirty {
@@ -275,6 +325,7 @@ impl Mirror {
         if self.routes.drop_device(ifindex) {
             dirty = dirty.and(Self::both());
         }
+        self.qdiscs.retain(|(i, _), _| *i != ifindex);
         let before = (self.addresses.len(), self.neighbors.len(), self.netconf.len());
         self.addresses.retain(|a| a.ifindex != ifindex);
         self.neighbors.retain(|(i, _), _| *i != ifindex);

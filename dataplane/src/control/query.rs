@@ -6,8 +6,8 @@ use super::Control;
 use super::devices::unfit;
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
-use crate::id::{NsId, PortId};
-use crate::netlink::LinkKind;
+use crate::id::{IfIndex, NsId, PortId};
+use crate::netlink::{LinkKind, Qdisc};
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
@@ -84,7 +84,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: String::new(),
+                reason: traffic_control(n, *ifindex),
             })
         })
     }
@@ -186,6 +186,16 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
         tier_v4: tier(&n.compiled.stays_with_kernel_v4),
         tier_v6: tier(&n.compiled.stays_with_kernel_v6),
     }
+}
+
+/// What of a port's traffic is the kernel's because of tc; empty where nothing is.
+fn traffic_control(n: &NamespaceState, ifindex: IfIndex) -> String {
+    let part = |q: &Qdisc| match (q.on_ingress(), q.on_egress()) {
+        (true, true) => format!("tc {}: what arrives here or leaves is the kernel's", q.kind),
+        (true, false) => format!("tc {}: what arrives here is the kernel's", q.kind),
+        _ => format!("tc {}: what leaves here is the kernel's", q.kind),
+    };
+    n.mirror.qdiscs(ifindex).map(part).collect::<Vec<_>>().join("; ")
 }
 
 /// Devices that are no ports, with the reason; never `lo`.

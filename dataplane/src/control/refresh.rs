@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, compile};
@@ -18,6 +18,7 @@ use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
 use crate::tables::{Namespace, Port, World};
+use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
@@ -55,10 +56,27 @@ impl Control {
         }
         self.publish();
         let wanted = self.wanted_maps(ns, &compiled);
+        self.tell_tiers(ns, &compiled);
         if let Some(state) = self.namespace_mut(ns) {
             state.compiled = compiled;
         }
         self.apply_maps(ns, wanted)
+    }
+
+    /// Logs it where a family of the namespace changes hands.
+    fn tell_tiers(&self, ns: NsId, new: &Compiled) {
+        let Some(state) = self.namespace(ns) else { return };
+        let (old, netns) = (&state.compiled, state.netns.name());
+        for (family, old, new) in [
+            ("IPv4", &old.stays_with_kernel_v4, &new.stays_with_kernel_v4),
+            ("IPv6", &old.stays_with_kernel_v6, &new.stays_with_kernel_v6),
+        ] {
+            match new {
+                same if same == old => {}
+                Some(reason) => info!(netns, family, reason, "stays with the kernel"),
+                None => info!(netns, family, "is forwarded by nsplane"),
+            }
+        }
     }
 
     /// The namespace's tables; what did not change is shared with those before.
@@ -80,14 +98,14 @@ impl Control {
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
-        let max_frame = self.settings.memory.max_packet();
+        let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in &compiled.ports {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
             let conf = PortConf {
                 mac: p.mac.0,
                 flags: flags(&compiled.kernel_routes, p),
-                max_frame,
+                max_frame: max_frame(room, p.mtu),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
@@ -167,6 +185,16 @@ fn fib6(c: &Compiled) -> Fib6 {
 
 fn neighbors(c: &Compiled) -> NeighTable {
     c.neighbors.iter().map(|&((port, addr), mac)| (port, addr, mac)).collect()
+}
+
+/// The longest frame of a port that is routed here; longer ones are the kernel's.
+///
+/// A device takes frames of its MTU and an Ethernet header (a VLAN's 4 bytes more
+/// count for nothing here: tagged frames pass). What is longer is no packet of the
+/// link but several in one (GSO, GRO), which generic XDP sees where a driver's does
+/// not: only the kernel knows how to cut them apart again.
+fn max_frame(room: u32, mtu: u32) -> u32 {
+    room.min(mtu.saturating_add(ETH_LEN as u32))
 }
 
 /// The bits of a port's entry: what it routes, and which maps are to be asked.

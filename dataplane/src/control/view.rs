@@ -97,7 +97,7 @@ pub struct Port {
     pub forward_v6: bool,
     /// Kernel's counts on the sockets, summed over queues.
     pub socket: SocketCounts,
-    /// Why the device is not a port; empty for a port.
+    /// Why the device is not a port, or what of a port's traffic is the kernel's; else empty.
     pub reason: String,
 }
 

@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::Error;
-use super::decode::{self, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, Tally};
+use super::decode::{self, Message, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, Tally};
 use super::event::Event;
-use super::request::{self, DUMPS, Dump};
+use super::hook::HookSource;
+use super::request::{self, DUMPS};
+use super::{Error, watch};
 use crate::netns::Netns;
 use crate::sys;
 
@@ -20,42 +21,48 @@ const TRIES: u32 = 20;
 /// single message needs more).
 const BUFFER: usize = 256 << 10;
 
-/// Everything about the namespace, as if it had just happened: links, next-hop
-/// objects, settings, rules, addresses, routes of all tables, neighbours. Blocks
-/// for as long as the kernel takes to tell (about 1 s a million routes).
+/// Everything about the namespace, as if it had just happened: links, queueing
+/// disciplines, next-hop objects, settings, rules, addresses, routes of all tables,
+/// neighbours, hooks. Blocks for as long as the kernel takes to tell (about 1 s a
+/// million routes).
 ///
 /// # Errors
 /// Where the namespace cannot be entered, or a part of its state not be had.
 pub fn dump(ns: &Netns) -> Result<Vec<Event>, Error> {
-    let call = |call, source| Error::Socket { name: ns.name().to_owned(), call, source };
-    let socket = ns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(|e| call("socket", e))?;
-    socket.connect(&SocketAddr::new(0, 0)).map_err(|e| call("connect", e))?;
-    sys::netns::receive_buffer(socket.as_fd(), 4 << 20)
-        .map_err(|e| call("setsockopt(SO_RCVBUF)", e.source))?;
-    let mut dumper =
-        Dumper { socket, buffer: vec![0; BUFFER], sequence: 0, tally: Tally::default() };
+    let call = |(call, source)| Error::Socket { name: ns.name().to_owned(), call, source };
+    let mut dumper = Dumper::open(ns, NETLINK_ROUTE)?.map_err(call)?;
+    let mut tally = Tally::default();
     let mut events = Vec::new();
     for what in DUMPS {
-        dumper.steady(what, &mut events).map_err(|failure| {
-            let name = ns.name().to_owned();
-            match failure {
-                Failure::Torn => Error::Unsteady { name, what: what.what },
-                Failure::Refused(source) => Error::Refused { name, what: what.what, source },
-            }
-        })?;
+        let request = |sequence| request::dump(what, sequence);
+        dumper
+            .steady(request, &mut events, |m, out| decode::decode_one(m, out, &mut tally))
+            .map_err(|failure| {
+                let name = ns.name().to_owned();
+                match failure {
+                    Failure::Torn => Error::Unsteady { name, what: what.what },
+                    Failure::Refused(source) => Error::Refused { name, what: what.what, source },
+                }
+            })?;
     }
-    if dumper.tally.malformed > 0 {
+    if tally.malformed > 0 {
         tracing::warn!(
             netns = ns.name(),
-            count = dumper.tally.malformed,
+            count = tally.malformed,
             "messages of a netlink dump could not be read"
         );
+    }
+    for source in HookSource::ALL {
+        events.push(watch::read(ns, source)?);
     }
     Ok(events)
 }
 
-enum Failure {
+/// Why an answer was not had.
+pub(super) enum Failure {
+    /// The state changed in each of several tries.
     Torn,
+    /// The kernel's answer.
     Refused(io::Error),
 }
 
@@ -65,29 +72,54 @@ impl From<io::Error> for Failure {
     }
 }
 
-struct Dumper {
+/// A socket for questions with long answers.
+pub(super) struct Dumper {
     socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
-    tally: Tally,
 }
 
 impl Dumper {
-    /// Dumps until one dump comes through whole.
-    fn steady(&mut self, what: Dump, events: &mut Vec<Event>) -> Result<(), Failure> {
-        let before = events.len();
+    /// Opens a socket of the protocol in the namespace. The inner error: the call
+    /// that failed, and why.
+    pub(super) fn open(
+        ns: &Netns,
+        protocol: isize,
+    ) -> Result<Result<Self, (&'static str, io::Error)>, Error> {
+        let opened = ns.run(|| Socket::new(protocol))?;
+        Ok(opened.map_err(|e| ("socket", e)).and_then(|socket| {
+            socket.connect(&SocketAddr::new(0, 0)).map_err(|e| ("connect", e))?;
+            sys::netns::receive_buffer(socket.as_fd(), 4 << 20)
+                .map_err(|e| ("setsockopt(SO_RCVBUF)", e.source))?;
+            Ok(Self { socket, buffer: vec![0; BUFFER], sequence: 0 })
+        }))
+    }
+
+    /// Asks until one answer comes through whole, and gives each message to `each`,
+    /// with the list to append to.
+    pub(super) fn steady<T>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        out: &mut Vec<T>,
+        mut each: impl FnMut(&Message<'_>, &mut Vec<T>),
+    ) -> Result<(), Failure> {
+        let before = out.len();
         for _ in 0..TRIES {
-            match self.once(what, events) {
-                Err(Failure::Torn) => events.truncate(before),
+            match self.once(&request, &mut |m| each(m, out)) {
+                Err(Failure::Torn) => out.truncate(before),
                 done => return done,
             }
         }
         Err(Failure::Torn)
     }
 
-    fn once(&mut self, what: Dump, events: &mut Vec<Event>) -> Result<(), Failure> {
+    fn once(
+        &mut self,
+        request: &impl Fn(u32) -> Vec<u8>,
+        each: &mut impl FnMut(&Message<'_>),
+    ) -> Result<(), Failure> {
         self.sequence += 1;
-        self.socket.send(&request::dump(what, self.sequence), 0)?;
+        self.socket.send(&request(self.sequence), 0)?;
         let mut torn = false;
         loop {
             let n = self.receive()?;
@@ -104,7 +136,7 @@ impl Dumper {
                         return finished(code, torn);
                     }
                     NLMSG_OVERRUN => return Err(Failure::Torn),
-                    _ => decode::decode_one(&m, events, &mut self.tally),
+                    _ => each(&m),
                 }
             }
         }

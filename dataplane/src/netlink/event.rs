@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::hook::{Hook, HookSource, Qdisc};
 use crate::id::{IfIndex, Mac};
 
 /// An address family that we route.
@@ -316,6 +317,12 @@ pub enum Event {
     NextHop(NextHopObject),
     /// A next-hop object went away.
     NextHopGone(u32),
+    /// All hooks of a source, as they are now.
+    Hooks(HookSource, Vec<Hook>),
+    /// A device has a queueing discipline.
+    Qdisc(Qdisc),
+    /// A device has a queueing discipline no more.
+    QdiscGone(Qdisc),
     /// A message about routing of a family came, and could not be read.
     Unreadable(Family),
     /// Messages were lost: dump again.

@@ -24,6 +24,16 @@
 //! When the kernel could not queue a message it says so once ([`Event::Overrun`]);
 //! what was lost is not known, hence: dump again, replay again.
 //!
+//! # Hooks
+//!
+//! Netfilter, IPsec and tc act upon packets that the kernel forwards. What of them
+//! there is comes as [`Event::Hooks`], always all of one source: its notices say
+//! that something changed, and it is read again. Legacy iptables has no notices and
+//! is looked at once a second. tc speaks rtnetlink ([`Event::Qdisc`]).
+//!
+//! Not seen: BPF programs on netfilter's hooks or on tcx, IPVS, and filters at
+//! queueing disciplines that otherwise only order packets.
+//!
 //! # Reading
 //!
 //! Requests and answers are framed by `netlink-packet-core`. Attributes are read
@@ -37,8 +47,11 @@
 mod decode;
 mod dump;
 mod event;
+mod hook;
+mod iptables;
 mod monitor;
 mod request;
+mod watch;
 
 use std::io;
 
@@ -51,6 +64,8 @@ pub use crate::sys::ethtool::Channels;
 pub use decode::{Tally, decode};
 pub use dump::dump;
 pub use event::*;
+pub use hook::{Hook, HookSource, Qdisc};
+pub(crate) use hook::{INGRESS, ROOT};
 pub use monitor::Monitor;
 
 /// Why the kernel's state could not be had.
@@ -113,4 +128,17 @@ pub fn channels(ns: &Netns, device: &str) -> Result<Channels, Error> {
     })?;
     let one = |n: u32| n.max(1);
     Ok(channels.map_or(Channels { rx: 1, tx: 1 }, |c| Channels { rx: one(c.rx), tx: one(c.tx) }))
+}
+
+/// Whether device `device` takes VLAN tags out of what it receives.
+///
+/// # Errors
+/// Where there is no such device in the namespace.
+pub fn strips_vlans(ns: &Netns, device: &str) -> Result<bool, Error> {
+    let answer = ns.run(|| sys::ethtool::strips_vlans(device))?;
+    answer.map_err(|source| Error::Device {
+        name: ns.name().to_owned(),
+        device: device.to_owned(),
+        source,
+    })
 }

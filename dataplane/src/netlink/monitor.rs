@@ -3,20 +3,23 @@
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::unix::AsyncFd;
 
 use super::decode::{Tally, decode};
 use super::event::Event;
+use super::watch::Watch;
 use super::{Error, request};
 use crate::id::IfIndex;
 use crate::netns::Netns;
 use crate::sys;
 
 /// `RTNLGRP_*` of include/uapi/linux/rtnetlink.h: links, neighbours, and of both
-/// families addresses, routes, rules and settings, and next-hop objects.
-const GROUPS: [u32; 11] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25, 32];
+/// families addresses, routes, rules and settings, queueing disciplines, and next-hop
+/// objects.
+const GROUPS: [u32; 12] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 32];
 /// Bytes of messages that may wait in the kernel: some 50,000 route changes.
 const RECEIVE_BUFFER: u32 = 32 << 20;
 /// Larger than any message (a link with many virtual functions).
@@ -25,15 +28,16 @@ const DATAGRAM: usize = 64 << 10;
 /// other work.
 const BATCH: usize = 4096;
 
-/// A socket in a namespace that hears of every change to its network state.
+/// Sockets in a namespace that hear of every change to its network state.
 ///
-/// The socket holds the namespace alive: drop the monitor when it is to go.
+/// They hold the namespace alive: drop the monitor when it is to go.
 #[derive(Debug)]
 pub struct Monitor {
     socket: AsyncFd<Socket>,
     name: String,
     buffer: Vec<u8>,
     tally: Tally,
+    hooks: Watch,
 }
 
 impl Monitor {
@@ -44,7 +48,7 @@ impl Monitor {
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O.
-    pub fn open(ns: &Netns) -> Result<Self, Error> {
+    pub fn open(ns: &Arc<Netns>) -> Result<Self, Error> {
         let name = ns.name().to_owned();
         let call = |call, source| Error::Socket { name: name.clone(), call, source };
         let mut socket = ns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(|e| call("socket", e))?;
@@ -58,7 +62,13 @@ impl Monitor {
                 .map_err(|e| call("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))?;
         }
         let socket = sys::readable::netlink(socket).map_err(|e| call("epoll_ctl", e))?;
-        Ok(Self { socket, name, buffer: vec![0; DATAGRAM], tally: Tally::default() })
+        Ok(Self {
+            socket,
+            name,
+            buffer: vec![0; DATAGRAM],
+            tally: Tally::default(),
+            hooks: Watch::open(ns)?,
+        })
     }
 
     /// Waits for events and returns all that are queued, at least one, at most
@@ -68,7 +78,11 @@ impl Monitor {
     /// Where the socket fails; lost messages are [`Event::Overrun`], not an error.
     pub async fn next(&mut self) -> Result<Vec<Event>, Error> {
         loop {
-            let mut ready = match self.socket.readable().await {
+            let ready = tokio::select! {
+                ready = self.socket.readable() => ready,
+                hooks = self.hooks.next() => return hooks.map(|event| vec![event]),
+            };
+            let mut ready = match ready {
                 Ok(ready) => ready,
                 Err(source) => return Err(self.failed("epoll_wait", source)),
             };
@@ -90,7 +104,7 @@ impl Monitor {
     /// # Errors
     /// As [`Monitor::next`].
     pub fn queued(&mut self) -> Result<Vec<Event>, Error> {
-        let mut events = Vec::new();
+        let mut events = self.hooks.queued()?;
         let mut done = false;
         while !done {
             let socket = self.socket.get_ref();

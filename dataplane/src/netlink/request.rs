@@ -7,6 +7,7 @@ use super::event::Family;
 use crate::id::IfIndex;
 
 const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 /// `NTF_USE`: as if the kernel itself had a packet for the neighbour.
@@ -26,8 +27,9 @@ pub(super) struct Dump {
 
 /// Everything, in the order that the module's head asks for: links and next-hop
 /// objects, whose dumps wait for the kernel's lock, before routes.
-pub(super) const DUMPS: [Dump; 12] = [
+pub(super) const DUMPS: [Dump; 13] = [
     Dump { what: "links", rtm: rtm::LINK, family: None, head: 16 },
+    Dump { what: "queueing disciplines", rtm: rtm::QDISC, family: None, head: 20 },
     Dump { what: "next hops", rtm: rtm::NEXTHOP, family: None, head: 8 },
     Dump { what: "IPv4 settings", rtm: rtm::NETCONF, family: Some(Family::V4), head: 1 },
     Dump { what: "IPv6 settings", rtm: rtm::NETCONF, family: Some(Family::V6), head: 1 },
@@ -68,6 +70,22 @@ pub(super) fn dump(dump: Dump, sequence: u32) -> Vec<u8> {
     let mut body = vec![0; dump.head];
     body[0] = af(dump.family);
     message(dump.rtm + 2, NLM_F_DUMP, sequence, &body)
+}
+
+/// Asks for all chains of nftables, of all families: `NFT_MSG_GETCHAIN`.
+pub(super) fn chains(sequence: u32) -> Vec<u8> {
+    message(10 << 8 | 4, NLM_F_DUMP, sequence, &[0; 4])
+}
+
+/// Asks for all IPsec policies: `XFRM_MSG_GETPOLICY`.
+pub(super) fn policies(sequence: u32) -> Vec<u8> {
+    message(0x15, NLM_F_DUMP, sequence, &[0; 64])
+}
+
+/// Asks what is done with packets that no IPsec policy is for:
+/// `XFRM_MSG_GETDEFAULT`, one answer and an acknowledgement.
+pub(super) fn default_policies(sequence: u32) -> Vec<u8> {
+    message(0x28, NLM_F_ACK, sequence, &[0; 4])
 }
 
 /// Makes the kernel resolve a neighbour, or confirm one that is stale.

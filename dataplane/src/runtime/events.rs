@@ -84,7 +84,7 @@ async fn read(ns: NsId, mut monitor: Monitor, tell: mpsc::Sender<FromKernel>) {
 
 /// Subscribes to a namespace, then dumps it: what changes in between is heard
 /// again and applied over the dump.
-pub(super) fn subscribe_and_dump(netns: &Netns) -> Result<(Monitor, Mirror), control::Error> {
+pub(super) fn subscribe_and_dump(netns: &Arc<Netns>) -> Result<(Monitor, Mirror), control::Error> {
     let monitor = Monitor::open(netns)?;
     let mirror = Mirror::from_dump(netlink::dump(netns)?);
     Ok((monitor, mirror))

@@ -108,6 +108,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let list = missing.iter().map(|c| format!("{} ({})", c.name, c.needed_for));
         return Err(Error::Capabilities(list.collect::<Vec<_>>().join(", ")));
     }
+    if let Err(e) = sys::limits::raise_open_files() {
+        // Enough for some namespaces all the same.
+        warn!(error = %e, "raising the limit of open files");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod cap;
 pub mod ethtool;
+pub mod limits;
 pub mod netns;
 pub mod poll;
 pub mod readable;

@@ -46,12 +46,6 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
         usize::from(read_u16(self.0.as_ref(), 2))
     }
 
-    /// One part of a larger packet.
-    pub fn is_fragment(&self) -> bool {
-        // More fragments, or an offset; "don't fragment" does not count.
-        read_u16(self.0.as_ref(), 6) & 0x3fff != 0
-    }
-
     /// Hops left.
     pub fn ttl(&self) -> u8 {
         self.0.as_ref()[8]
@@ -144,12 +138,6 @@ mod tests {
         assert_eq!((ip.ttl(), ip.protocol(), ip.total_len()), (7, 17, 20));
         assert_eq!(ip.src(), Ipv4Addr::new(10, 0, 0, 2));
         assert_eq!(ip.dst(), Ipv4Addr::new(192, 168, 1, 9));
-        assert!(!ip.is_fragment());
-        for (byte, fragment) in [(0x20, true), (0x40, false), (0x01, true)] {
-            let mut h = h;
-            h[6] = byte;
-            assert_eq!(Ipv4::parse(&h[..]).unwrap().is_fragment(), fragment);
-        }
     }
 
     #[test]

@@ -26,7 +26,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nsplane_abi::Tag;
-use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_CSUM_UNKNOWN};
+use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 
 use crate::id::{Generation, Mac, PortId};
 use crate::stats::{DropReason, PuntReason};
@@ -136,28 +136,20 @@ fn admit<'w>(
 /// Completes an L4 checksum that the sender left to its device; true if it did.
 ///
 /// Before anything else is decided, since a packet that is punted needs it too:
-/// it is injected with nothing said of its checksum. Where the tag knows the
-/// place, its word is taken for any protocol; where it knows nothing, TCP and UDP
-/// that are no fragments are tried. A place outside the packet is left alone: the
-/// kernel would not have set it, and the receiver rejects the packet.
+/// it is injected with nothing said of its checksum. The tag's word is taken for any
+/// protocol. A place outside the packet is left alone: the kernel would not have set
+/// it, and the receiver rejects the packet.
 #[inline]
 fn complete_checksum(tag: &Tag, frame: &mut [u8]) -> bool {
-    if tag.flags & (TAG_CSUM_PARTIAL | TAG_CSUM_UNKNOWN) == 0 {
+    if tag.flags & TAG_CSUM_PARTIAL == 0 {
         return false;
     }
     let end = ethernet::LEN + ip_len(frame).unwrap_or(0);
     // Padding behind the packet is not summed; a header that makes no sense says
     // nothing of padding.
     let end = if end > ethernet::LEN { end } else { frame.len() };
-    let packet = &mut frame[..end];
-    if tag.flags & TAG_CSUM_PARTIAL != 0 {
-        let (start, offset) = (usize::from(tag.csum_start), usize::from(tag.csum_offset));
-        return start >= ethernet::LEN && l4::complete(packet, start, offset);
-    }
-    match unfinished(packet) {
-        Some((start, offset)) => l4::complete(packet, start, offset),
-        None => false,
-    }
+    let (start, offset) = (usize::from(tag.csum_start), usize::from(tag.csum_offset));
+    start >= ethernet::LEN && l4::complete(&mut frame[..end], start, offset)
 }
 
 /// Bytes of the IP packet in the frame, if its header makes sense.
@@ -168,26 +160,6 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
         ethernet::IPV6 => Ipv6::parse(&frame[ethernet::LEN..]).ok().map(|ip| ip.total_len()),
         _ => None,
     }
-}
-
-/// Where the checksum of a TCP or UDP packet is to be completed, if it is
-/// unfinished: start and offset. The frame ends where the IP packet does.
-fn unfinished(frame: &[u8]) -> Option<(usize, usize)> {
-    let eth = Ethernet::parse(frame).ok()?;
-    let packet = &frame[ethernet::LEN..];
-    let (header, protocol, pseudo) = match eth.ethertype() {
-        ethernet::IPV4 => {
-            let ip = Ipv4::parse(packet).ok().filter(|ip| !ip.is_fragment())?;
-            (ip.header_len(), ip.protocol(), ip.pseudo_sum())
-        }
-        ethernet::IPV6 => {
-            let ip = Ipv6::parse(packet).ok()?;
-            (ipv6::LEN, ip.next_header(), ip.pseudo_sum())
-        }
-        _ => return None,
-    };
-    let offset = l4::checksum_offset(protocol)?;
-    l4::is_unfinished(&packet[header..], offset, pseudo).then_some((ethernet::LEN + header, offset))
 }
 
 /// Everything that headers alone can keep from being routed.

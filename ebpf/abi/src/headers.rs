@@ -6,7 +6,8 @@
 //! kernel's, and so is an address nobody should route, even where the kernel would.
 //!
 //! Not looked at: the IPv4 header's checksum (the worker does), fragments (they are
-//! routed like any packet), and whatever follows the IP header.
+//! routed like any packet), and whatever follows the IP header, but for
+//! [`may_be_unfinished`], which is asked where the kernel's own word is not to be had.
 
 use crate::PassReason;
 
@@ -69,6 +70,30 @@ pub mod ipv6 {
     pub const DST: usize = 24;
     /// `NEXT_HEADER` of hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;
+}
+
+/// What may follow an IP header: protocol numbers, and offsets in such headers.
+pub mod l4 {
+    /// ICMP over IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// An encrypted payload (IPsec).
+    pub const ESP: u8 = 50;
+    /// ICMP over IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// Bytes of a TCP header without options (RFC 9293, section 3.1).
+    pub const TCP_LEN: u16 = 20;
+    /// The checksum in a TCP header, 2 bytes.
+    pub const TCP_CHECKSUM: usize = 16;
+    /// Bytes of a UDP header (RFC 768).
+    pub const UDP_LEN: u16 = 8;
+    /// The destination port in a UDP header, 2 bytes.
+    pub const UDP_DST: usize = 2;
+    /// The checksum in a UDP header, 2 bytes.
+    pub const UDP_CHECKSUM: usize = 6;
 }
 
 /// Bounds-checked reads from a packet. In userspace a slice, in the program a
@@ -192,6 +217,116 @@ fn classify_v6<B: Bytes + ?Sized>(pkt: &B) -> Result<Candidate, PassReason> {
     Ok(Candidate::V6 { src, dst })
 }
 
+/// Whether the sender may have left a checksum of this packet to its device, or the
+/// packet be several that are to be cut apart (GSO, GRO): judged by its bytes, for
+/// where the kernel's own notes cannot be read.
+///
+/// An unfinished TCP or UDP checksum, and that of a packet to be cut, is the sum of
+/// the pseudo header: so `udp_send_skb`, `tcp_v4_send_check`, `udp4_gro_complete` and
+/// `tcp4_gro_complete` (net/ipv4) and their IPv6 kin leave it. A finished one may have
+/// that value by chance; then true is said of a packet that was whole. True as well
+/// for whatever may hide such a packet (tunnels) or has a sum of another kind (SCTP's
+/// CRC), for IPv6 with an extension header, behind which nobody looks, and for an L4
+/// header cut short.
+///
+/// Fragments are whole: the kernel finishes a checksum before it cuts.
+#[inline(always)]
+pub fn may_be_unfinished<B: Bytes + ?Sized>(pkt: &B, candidate: Candidate) -> bool {
+    let unfinished = match candidate {
+        Candidate::V4 { src, dst } => unfinished_v4(pkt, src, dst),
+        Candidate::V6 { src, dst } => unfinished_v6(pkt, src, dst),
+    };
+    unfinished.unwrap_or(true)
+}
+
+/// As [`may_be_unfinished`]; None where a header is cut short.
+#[inline(always)]
+fn unfinished_v4<B: Bytes + ?Sized>(pkt: &B, src: [u8; 4], dst: [u8; 4]) -> Option<bool> {
+    let fragment = u16::from_be_bytes(pkt.load(ETH_LEN + ipv4::FRAGMENT)?);
+    // More to come, or an offset.
+    if fragment & 0x3fff != 0 {
+        return Some(false);
+    }
+    let total = u16::from_be_bytes(pkt.load(ETH_LEN + ipv4::TOTAL_LEN)?);
+    let [protocol] = pkt.load(ETH_LEN + ipv4::PROTOCOL)?;
+    let addresses = u64::from(u32::from_be_bytes(src)) + u64::from(u32::from_be_bytes(dst));
+    let len = total.checked_sub(ipv4::LEN as u16)?;
+    unfinished_l4(pkt, ETH_LEN + ipv4::LEN, Segment { protocol, len, addresses })
+}
+
+/// As [`may_be_unfinished`]; None where a header is cut short.
+#[inline(always)]
+fn unfinished_v6<B: Bytes + ?Sized>(pkt: &B, src: [u8; 16], dst: [u8; 16]) -> Option<bool> {
+    let len = u16::from_be_bytes(pkt.load(ETH_LEN + ipv6::PAYLOAD_LEN)?);
+    let [protocol] = pkt.load(ETH_LEN + ipv6::NEXT_HEADER)?;
+    let addresses = words(src) + words(dst);
+    unfinished_l4(pkt, ETH_LEN + ipv6::LEN, Segment { protocol, len, addresses })
+}
+
+/// What a pseudo header says (RFC 768, RFC 8200 section 8.1).
+struct Segment {
+    protocol: u8,
+    /// Bytes behind the IP header.
+    len: u16,
+    /// Sum of the addresses' 32-bit words.
+    addresses: u64,
+}
+
+impl Segment {
+    /// The field's value before the payload is summed; also where a sender left the
+    /// length out, as is the habit for packets that a device is to cut.
+    #[inline(always)]
+    fn is_bare(&self, checksum: u16) -> bool {
+        let without_len = self.addresses + u64::from(self.protocol);
+        checksum == fold(without_len + u64::from(self.len)) || checksum == fold(without_len)
+    }
+}
+
+/// As [`may_be_unfinished`], of what is at offset `at`; None where that is cut short.
+#[inline(always)]
+fn unfinished_l4<B: Bytes + ?Sized>(pkt: &B, at: usize, segment: Segment) -> Option<bool> {
+    match segment.protocol {
+        l4::TCP if segment.len >= l4::TCP_LEN => {
+            let checksum = u16::from_be_bytes(pkt.load(at + l4::TCP_CHECKSUM)?);
+            Some(segment.is_bare(checksum))
+        }
+        l4::UDP if segment.len >= l4::UDP_LEN => {
+            let checksum = u16::from_be_bytes(pkt.load(at + l4::UDP_CHECKSUM)?);
+            let port = u16::from_be_bytes(pkt.load(at + l4::UDP_DST)?);
+            // Tunnels: without a checksum of their own, or with one that counts on
+            // the inner one being finished later (`udp_set_csum`, net/ipv4/udp.c).
+            Some(checksum == 0 || is_tunnel(port) || segment.is_bare(checksum))
+        }
+        l4::ICMP | l4::ICMPV6 | l4::ESP => Some(false),
+        _ => Some(true),
+    }
+}
+
+/// UDP ports of VXLAN (the assigned one, and Linux' default) and Geneve.
+#[inline(always)]
+fn is_tunnel(port: u16) -> bool {
+    matches!(port, 4789 | 8472 | 6081)
+}
+
+/// Sum of an IPv6 address' 32-bit words.
+#[inline(always)]
+fn words(addr: [u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = addr;
+    u64::from(u32::from_be_bytes([a, b, c, d]))
+        + u64::from(u32::from_be_bytes([e, f, g, h]))
+        + u64::from(u32::from_be_bytes([i, j, k, l]))
+        + u64::from(u32::from_be_bytes([m, n, o, p]))
+}
+
+/// Folds a sum of less than 2^36 to 16 bits, in one's complement (RFC 1071).
+#[inline(always)]
+fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
 #[inline(always)]
 fn field<const N: usize, B: Bytes + ?Sized>(pkt: &B, at: usize) -> Result<[u8; N], PassReason> {
     pkt.load(at).ok_or(PassReason::Malformed)
@@ -218,148 +353,4 @@ fn is_scoped_v6(addr: [u8; 16]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use std::vec::Vec;
-
-    use super::*;
-
-    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-
-    /// UDP from 10.0.0.2 to 10.0.1.2, one byte of payload.
-    #[rustfmt::skip]
-    const V4: [u8; 43] = [
-        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00,
-        0x45, 0, 0, 29, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 1, 2,
-        0x10, 0, 0x20, 0, 0, 9, 0, 0, 7,
-    ];
-
-    /// UDP from fd00::2 to fd00:0:0:1::2, one byte of payload.
-    #[rustfmt::skip]
-    const V6: [u8; 63] = [
-        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd,
-        0x60, 0, 0, 0, 0, 9, 17, 64,
-        0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
-        0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2,
-        0x10, 0, 0x20, 0, 0, 9, 0, 0, 7,
-    ];
-
-    /// The packet with other bytes from `at` on.
-    fn with(pkt: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
-        let mut out = pkt.to_vec();
-        out[at..at + bytes.len()].copy_from_slice(bytes);
-        out
-    }
-
-    fn v4(at: usize, bytes: &[u8]) -> Result<Candidate, PassReason> {
-        classify(&with(&V4, ETH_LEN + at, bytes)[..], MAC)
-    }
-
-    fn v6(at: usize, bytes: &[u8]) -> Result<Candidate, PassReason> {
-        classify(&with(&V6, ETH_LEN + at, bytes)[..], MAC)
-    }
-
-    fn addr6(text: &str) -> [u8; 16] {
-        text.parse::<std::net::Ipv6Addr>().unwrap().octets()
-    }
-
-    #[test]
-    fn unicast_between_networks_is_a_candidate() {
-        let v4 = Candidate::V4 { src: [10, 0, 0, 2], dst: [10, 0, 1, 2] };
-        assert_eq!(classify(&V4[..], MAC), Ok(v4));
-        let v6 = Candidate::V6 { src: addr6("fd00::2"), dst: addr6("fd00:0:0:1::2") };
-        assert_eq!(classify(&V6[..], MAC), Ok(v6));
-    }
-
-    #[test]
-    fn frames_that_are_not_ip_or_not_ours_are_passed() {
-        let arp = with(&V4, eth::TYPE, &[0x08, 0x06]);
-        assert_eq!(classify(&arp[..], MAC), Err(PassReason::NotIp));
-        let tagged = with(&V4, eth::TYPE, &[0x81, 0x00]);
-        assert_eq!(classify(&tagged[..], MAC), Err(PassReason::NotIp));
-        assert_eq!(classify(&V4[..], [2, 0, 0, 0, 0, 9]), Err(PassReason::NotForUs));
-        let broadcast = with(&V4, eth::DST, &[0xff; 6]);
-        assert_eq!(classify(&broadcast[..], MAC), Err(PassReason::Multicast));
-        let multicast = with(&V6, eth::DST, &[0x33, 0x33, 0, 0, 0, 1]);
-        assert_eq!(classify(&multicast[..], MAC), Err(PassReason::Multicast));
-    }
-
-    #[test]
-    fn a_frame_cut_anywhere_is_malformed() {
-        for len in 0..V4.len() {
-            assert_eq!(classify(&V4[..len], MAC), Err(PassReason::Malformed), "{len}");
-        }
-        for len in 0..V6.len() {
-            assert_eq!(classify(&V6[..len], MAC), Err(PassReason::Malformed), "{len}");
-        }
-    }
-
-    #[test]
-    fn padding_after_the_packet_is_allowed() {
-        let mut padded = V4.to_vec();
-        padded.resize(60, 0);
-        assert!(classify(&padded[..], MAC).is_ok());
-    }
-
-    #[test]
-    fn ipv4_headers_are_judged() {
-        assert_eq!(v4(ipv4::VERSION_IHL, &[0x65]), Err(PassReason::Malformed));
-        assert_eq!(v4(ipv4::VERSION_IHL, &[0x44]), Err(PassReason::Malformed));
-        assert_eq!(v4(ipv4::VERSION_IHL, &[0x46]), Err(PassReason::Options));
-        assert_eq!(v4(ipv4::TOTAL_LEN, &[0, 19]), Err(PassReason::Malformed));
-        assert!(v4(ipv4::TOTAL_LEN, &[0, 20]).is_ok());
-        assert_eq!(v4(ipv4::TOTAL_LEN, &[0, 30]), Err(PassReason::Malformed));
-        assert_eq!(v4(ipv4::TOTAL_LEN, &[0xff, 0xff]), Err(PassReason::Malformed));
-        assert_eq!(v4(ipv4::TTL, &[1]), Err(PassReason::Ttl));
-        assert_eq!(v4(ipv4::TTL, &[0]), Err(PassReason::Ttl));
-        assert!(v4(ipv4::TTL, &[2]).is_ok());
-    }
-
-    #[test]
-    fn ipv4_addresses_are_judged() {
-        for dst in [[224, 0, 0, 1], [239, 255, 255, 255], [255, 255, 255, 255]] {
-            assert_eq!(v4(ipv4::DST, &dst), Err(PassReason::Multicast), "{dst:?}");
-        }
-        let scoped = [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [169, 254, 1, 1], [240, 0, 0, 1]];
-        for addr in scoped {
-            assert_eq!(v4(ipv4::SRC, &addr), Err(PassReason::Scope), "{addr:?}");
-            assert_eq!(v4(ipv4::DST, &addr), Err(PassReason::Scope), "{addr:?}");
-        }
-        assert_eq!(v4(ipv4::SRC, &[224, 0, 0, 1]), Err(PassReason::Scope));
-        assert_eq!(v4(ipv4::SRC, &[255; 4]), Err(PassReason::Scope));
-        for addr in [[1, 0, 0, 1], [126, 0, 0, 1], [128, 0, 0, 1], [169, 253, 0, 1], [223, 0, 0, 1]]
-        {
-            assert!(v4(ipv4::SRC, &addr).is_ok(), "{addr:?}");
-            assert!(v4(ipv4::DST, &addr).is_ok(), "{addr:?}");
-        }
-    }
-
-    #[test]
-    fn ipv6_headers_are_judged() {
-        assert_eq!(v6(ipv6::VERSION, &[0x40]), Err(PassReason::Malformed));
-        assert!(v6(ipv6::VERSION, &[0x6f, 0xff]).is_ok());
-        assert_eq!(v6(ipv6::NEXT_HEADER, &[0]), Err(PassReason::HopByHop));
-        let jumbo = [0, 0, 0, 64];
-        assert_eq!(v6(ipv6::PAYLOAD_LEN, &jumbo), Err(PassReason::HopByHop));
-        assert_eq!(v6(ipv6::PAYLOAD_LEN, &[0, 10]), Err(PassReason::Malformed));
-        assert_eq!(v6(ipv6::PAYLOAD_LEN, &[0xff, 0xff]), Err(PassReason::Malformed));
-        assert!(v6(ipv6::PAYLOAD_LEN, &[0, 0]).is_ok());
-        assert_eq!(v6(ipv6::HOP_LIMIT, &[1]), Err(PassReason::Ttl));
-        assert_eq!(v6(ipv6::HOP_LIMIT, &[0]), Err(PassReason::Ttl));
-        assert!(v6(ipv6::HOP_LIMIT, &[2]).is_ok());
-    }
-
-    #[test]
-    fn ipv6_addresses_are_judged() {
-        assert_eq!(v6(ipv6::DST, &addr6("ff02::1")), Err(PassReason::Multicast));
-        assert_eq!(v6(ipv6::SRC, &addr6("ff02::1")), Err(PassReason::Scope));
-        for text in ["::", "::1", "::ffff:10.0.0.1", "::10.0.0.1", "fe80::1", "febf::1"] {
-            assert_eq!(v6(ipv6::SRC, &addr6(text)), Err(PassReason::Scope), "{text}");
-            assert_eq!(v6(ipv6::DST, &addr6(text)), Err(PassReason::Scope), "{text}");
-        }
-        for text in ["fec0::1", "fe7f::1", "2001:db8::1", "64:ff9b::10.0.0.1"] {
-            assert!(v6(ipv6::SRC, &addr6(text)).is_ok(), "{text}");
-            assert!(v6(ipv6::DST, &addr6(text)).is_ok(), "{text}");
-        }
-    }
-}
+mod tests;

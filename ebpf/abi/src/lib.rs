@@ -129,10 +129,10 @@ pub mod consts {
     pub const NS: &str = "NS";
     /// `u32`: the port's generation.
     pub const GENERATION: &str = "GENERATION";
-    /// `u32`: 1 where the program runs in generic mode.
+    /// `u32`: 1 where the program runs in generic mode. Implies `CSUM_UNKNOWN`.
     pub const GENERIC: &str = "GENERIC";
     /// `u32`: 1 where the driver may hand over packets with unfinished checksums and
-    /// the loader could not learn where the kernel notes it. Implied by `GENERIC`.
+    /// the loader could not learn where the kernel notes it: what may be one passes.
     pub const CSUM_UNKNOWN: &str = "CSUM_UNKNOWN";
     /// `u32`: offset of the `sk_buff` pointer behind the kernel's `xdp_buff`; 0
     /// where the driver has none. The `SKB_*` constants count only if it is set.

@@ -44,8 +44,9 @@ pub enum PassReason {
     Punted = 16,
     /// The program belongs to an older generation of the port.
     Stale = 17,
-    /// An unfinished checksum that is not the Internet's (SCTP's CRC): the kernel
-    /// or a device has to finish it.
+    /// A checksum that the kernel or a device has to finish: it is not the Internet's
+    /// (SCTP's CRC), or it may be unfinished, or the packet be several in one, where
+    /// the kernel's notes of that cannot be read (generic mode).
     Checksum = 18,
 }
 

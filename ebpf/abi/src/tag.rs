@@ -13,11 +13,9 @@
 /// Bytes of a tag; a multiple of 4, at most 32, as XDP metadata must be.
 pub const TAG_LEN: usize = 16;
 
-/// Nothing is known of the L4 checksum: it may be unfinished.
-pub const TAG_CSUM_UNKNOWN: u16 = 1 << 0;
 /// The L4 checksum holds the pseudo header's sum only; the rest is to be added
 /// from `csum_start` on and stored at `csum_start + csum_offset`.
-pub const TAG_CSUM_PARTIAL: u16 = 1 << 1;
+pub const TAG_CSUM_PARTIAL: u16 = 1 << 0;
 
 /// The tag in front of a packet.
 #[repr(C)]

@@ -77,11 +77,15 @@ fn decide(ctx: &XdpContext, port: u32, frame_len: u64) -> Result<u32, PassReason
     if skb::has_vlan(skb) {
         return Err(PassReason::Vlan);
     }
-    match headers::classify(&packet, conf.mac)? {
+    let candidate = headers::classify(&packet, conf.mac)?;
+    match candidate {
         Candidate::V4 { src, dst } => route_v4(conf, src, dst)?,
         Candidate::V6 { src, dst } => route_v6(conf, src, dst)?,
     }
     let slot = socket(ctx, port)?;
+    if skb::is_hidden() && headers::may_be_unfinished(&packet, candidate) {
+        return Err(PassReason::Checksum);
+    }
     let checksum = skb::checksum(skb)?;
     tag(ctx, port, checksum)?;
     Ok(slot)

@@ -12,7 +12,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::programs::XdpContext;
 use nsplane_abi::PassReason;
-use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_CSUM_UNKNOWN};
+use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 
 use crate::globals;
 
@@ -46,12 +46,16 @@ pub(crate) fn has_vlan(skb: u64) -> bool {
     skb != 0 && read::<u32>(skb, globals::SKB_VLAN_ALL.load()) != 0
 }
 
+/// Whether the kernel has notes of the packet (an unfinished checksum, segments to be
+/// cut apart) that cannot be read here.
+#[inline(always)]
+pub(crate) fn is_hidden() -> bool {
+    globals::GENERIC.load() != 0 || globals::CSUM_UNKNOWN.load() != 0
+}
+
 /// The checksum's state. Fails where it is not the Internet's sum.
 #[inline(always)]
 pub(crate) fn checksum(skb: u64) -> Result<Checksum, PassReason> {
-    if globals::GENERIC.load() != 0 || globals::CSUM_UNKNOWN.load() != 0 {
-        return Ok(Checksum { flags: TAG_CSUM_UNKNOWN, ..Checksum::default() });
-    }
     if skb == 0 {
         return Ok(Checksum::default());
     }

@@ -2,7 +2,10 @@ use proptest::prelude::*;
 
 use super::super::mirror::tests::{hop, link, local, prefix, route};
 use super::*;
-use crate::netlink::{Address, Event, Insert, Neighbor, Netconf, NextHopObject, Rule, Scope};
+use crate::netlink::{
+    Address, Event, Hook, HookSource, INGRESS, Insert, Neighbor, Netconf, NextHopObject, ROOT,
+    Rule, Scope,
+};
 
 const PORTS: [(PortId, IfIndex); 2] = [(PortId(10), IfIndex(1)), (PortId(20), IfIndex(2))];
 
@@ -355,6 +358,66 @@ fn any_route(odd: bool) -> impl Strategy<Value = Route> {
             }
             r
         })
+}
+
+/// Two routes, and forwarding on.
+fn forwarding() -> Mirror {
+    let mut m = with([
+        route("10.0.0.0/24", &[hop(1, None)]),
+        route("10.1.0.0/24", &[hop(2, None)]),
+        route("fd00::/64", &[hop(1, None)]),
+    ]);
+    for (family, scope) in [
+        (Family::V4, Scope::Device(IfIndex(1))),
+        (Family::V4, Scope::Device(IfIndex(2))),
+        (Family::V6, Scope::All),
+    ] {
+        let on = Netconf { family, scope, forwarding: Some(true), rp_filter: None };
+        assert!(m.apply(Event::Netconf(on)).netconf);
+    }
+    for i in [1, 2] {
+        let address = Address { ifindex: IfIndex(i), prefix: prefix("fd00::1/64") };
+        assert!(m.apply(Event::Address(address)).addresses);
+    }
+    m
+}
+
+#[test]
+fn a_hook_leaves_its_family_to_the_kernel() {
+    let mut m = forwarding();
+    let hook = Hook { family: Some(Family::V4), name: "nftables chain ip t/c".to_owned() };
+    assert!(m.apply(Event::Hooks(HookSource::Nftables, vec![hook.clone()])).hooks);
+    let c = run(&m);
+    assert_eq!(c.stays_with_kernel_v4.as_deref(), Some("nftables chain ip t/c"));
+    assert_eq!(c.stays_with_kernel_v6, None);
+    assert!(c.v4.is_empty() && !c.v6.is_empty());
+    assert!(c.ports.iter().all(|p| !p.forward_v4 && p.forward_v6));
+    let both = Hook { family: None, ..hook };
+    assert!(m.apply(Event::Hooks(HookSource::Nftables, vec![both])).hooks);
+    assert!(run(&m).ports.iter().all(|p| !p.forward_v4 && !p.forward_v6));
+    assert!(m.apply(Event::Hooks(HookSource::Nftables, Vec::new())).hooks);
+    assert_eq!(run(&m), run(&forwarding()));
+}
+
+#[test]
+fn traffic_control_leaves_a_device_to_the_kernel() {
+    let lead = |m: &Mirror| {
+        let c = run(m);
+        let arrives: Vec<bool> = c.ports.iter().map(|p| p.forward_v4 && p.forward_v6).collect();
+        let leaves = ["10.0.0.7", "10.1.0.7"].map(|a| at(&c, a) != Some(NextHop::Kernel));
+        (arrives, leaves)
+    };
+    let set = |parent, kind: &str| {
+        let mut m = forwarding();
+        let qdisc = Qdisc { ifindex: IfIndex(2), parent, kind: kind.to_owned() };
+        let _ = m.apply(Event::Qdisc(qdisc));
+        m
+    };
+    assert_eq!(lead(&forwarding()), (vec![true, true], [true, true]));
+    assert_eq!(lead(&set(ROOT, "mq")), (vec![true, true], [true, true]));
+    assert_eq!(lead(&set(ROOT, "tbf")), (vec![true, true], [true, false]));
+    assert_eq!(lead(&set(INGRESS, "ingress")), (vec![true, false], [true, true]));
+    assert_eq!(lead(&set(INGRESS, "clsact")), (vec![true, false], [true, false]));
 }
 
 proptest! {

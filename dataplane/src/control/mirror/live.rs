@@ -1,7 +1,10 @@
 //! The mirror against the kernel: after each change to a real namespace, what the
 //! events made of the mirror must be what a fresh dump says.
 
+mod hooks;
+
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -54,14 +57,14 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// A mirror that is kept up as `control` does it.
 struct Follower {
-    ns: Netns,
+    ns: Arc<Netns>,
     monitor: Monitor,
     mirror: Mirror,
 }
 
 impl Follower {
     fn new(space: &Space) -> Self {
-        let ns = space.open();
+        let ns = Arc::new(space.open());
         let monitor = Monitor::open(&ns).unwrap();
         let mirror = Mirror::from_dump(netlink::dump(&ns).unwrap());
         Self { ns, monitor, mirror }
@@ -105,9 +108,11 @@ fn difference(ours: &Mirror, kernels: &Mirror) -> String {
         let rules = m.rules.iter().map(|r| format!("{r:?}"));
         let neighbors = m.neighbors.values().map(|n| format!("{n:?}"));
         let settings = m.netconf.iter().map(|s| format!("{s:?}"));
+        let hooks = m.hooks.values().flatten().map(|h| format!("{h:?}"));
+        let qdiscs = m.qdiscs.values().map(|q| format!("{q:?}"));
         let objects = m.nexthops.values().map(|o| format!("{o:?}"));
         let state = links.chain(routes).chain(addresses).chain(rules);
-        state.chain(neighbors).chain(settings).chain(objects).collect()
+        state.chain(neighbors).chain(settings).chain(objects).chain(hooks).chain(qdiscs).collect()
     };
     let (ours, kernels) = (parts(ours), parts(kernels));
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
@@ -315,6 +320,7 @@ fn namespaces_are_found_as_they_come_and_go() {
         assert!(netlink::channels(&ns, "nobody").unwrap_err().to_string().contains("nobody"));
 
         // Events wake the monitor.
+        let ns = Arc::new(ns);
         let mut monitor = Monitor::open(&ns).unwrap();
         space.ip("link set hmq up");
         let events = monitor.next().await.unwrap();

@@ -242,6 +242,40 @@ fn what_cannot_be_read_or_was_lost_asks_for_a_dump() {
     assert!(m.unreadable_v6 && !m.unreadable_v4);
 }
 
+#[test]
+fn hooks_of_a_source_are_replaced_whole() {
+    let mut m = two_links();
+    let hook = |family, name: &str| Hook { family, name: name.to_owned() };
+    let v6 = hook(Some(Family::V6), "a");
+    assert!(m.apply(Event::Hooks(HookSource::Nftables, vec![v6.clone()])).hooks);
+    assert!(!m.apply(Event::Hooks(HookSource::Nftables, vec![v6.clone()])).any());
+    assert!(!m.apply(Event::Hooks(HookSource::Xfrm, Vec::new())).any());
+    assert_eq!((m.hook(Family::V4), m.hook(Family::V6)), (None, Some(&v6)));
+    let both = hook(None, "b");
+    assert!(m.apply(Event::Hooks(HookSource::Xfrm, vec![both.clone()])).hooks);
+    assert_eq!((m.hook(Family::V4), m.hook(Family::V6)), (Some(&both), Some(&v6)));
+    for source in HookSource::ALL {
+        let _ = m.apply(Event::Hooks(source, Vec::new()));
+    }
+    assert_eq!(m, two_links());
+}
+
+#[test]
+fn another_root_takes_the_disciplines_below_along() {
+    let mut m = two_links();
+    let q = |parent, kind: &str| Qdisc { ifindex: IfIndex(1), parent, kind: kind.to_owned() };
+    assert!(!m.apply(Event::Qdisc(q(ROOT, "fq_codel"))).any());
+    for discipline in [q(ROOT, "htb"), q(0x1_0010, "netem"), q(INGRESS, "clsact")] {
+        assert!(m.apply(Event::Qdisc(discipline.clone())).hooks);
+        assert!(!m.apply(Event::Qdisc(discipline)).any());
+    }
+    assert_eq!(m.qdiscs(IfIndex(1)).count(), 3);
+    assert!(m.apply(Event::QdiscGone(q(ROOT, "htb"))).hooks);
+    assert_eq!(m.qdiscs(IfIndex(1)).collect::<Vec<_>>(), [&q(INGRESS, "clsact")]);
+    assert!(m.apply(Event::LinkGone(IfIndex(1))).links);
+    assert_eq!(m.qdiscs.len(), 0);
+}
+
 /// A kernel that is simple enough to be right: one route a key, and it tells every
 /// change that it makes but for those that the real one does not tell.
 #[derive(Clone, Default)]

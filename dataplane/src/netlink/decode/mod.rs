@@ -1,6 +1,7 @@
 //! Bytes from the kernel to events. Never panics, whatever the bytes.
 
 mod attrs;
+pub(super) mod hook;
 mod link;
 mod neigh;
 mod route;
@@ -26,6 +27,7 @@ pub(super) mod rtm {
     pub(in super::super) const ROUTE: u16 = 24;
     pub(in super::super) const NEIGH: u16 = 28;
     pub(in super::super) const RULE: u16 = 32;
+    pub(in super::super) const QDISC: u16 = 36;
     pub(in super::super) const NETCONF: u16 = 80;
     pub(in super::super) const NEXTHOP: u16 = 104;
 }
@@ -109,6 +111,7 @@ pub(super) fn decode_one(m: &Message<'_>, out: &mut Vec<Event>, tally: &mut Tall
         rtm::NETCONF => neigh::netconf(m.payload, gone),
         rtm::ROUTE => route::route(m.payload, m.flags, gone),
         rtm::RULE => route::rule(m.payload, gone),
+        rtm::QDISC => hook::qdisc(m.payload, gone),
         rtm::NEXTHOP => route::nexthop(m.payload, gone),
         _ => Err(Skip::Ignored),
     };

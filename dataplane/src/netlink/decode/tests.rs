@@ -23,7 +23,7 @@ fn bytes(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
 }
 
 /// A message of ours: type, fixed part, attributes.
-fn raw(kind: u16, head: &[u8], attrs: &[(u16, &[u8])]) -> Vec<u8> {
+pub(super) fn raw(kind: u16, head: &[u8], attrs: &[(u16, &[u8])]) -> Vec<u8> {
     let mut body = head.to_vec();
     for (kind, value) in attrs {
         body.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
@@ -228,7 +228,7 @@ proptest! {
     /// Framed as a message, so that the attribute readers are reached too.
     #[test]
     fn random_messages_never_panic(
-        kind in prop::sample::select(vec![16_u16, 17, 20, 21, 24, 25, 28, 29, 32, 33, 80, 81, 104, 105, 2, 3]),
+        kind in prop::sample::select(vec![16_u16, 17, 20, 21, 24, 25, 28, 29, 32, 33, 36, 37, 80, 81, 104, 105, 2, 3]),
         family in prop::sample::select(vec![0_u8, 2, 10, 7]),
         head in prop::collection::vec(any::<u8>(), 0..16),
         attrs in prop::collection::vec(

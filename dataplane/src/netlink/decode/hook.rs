@@ -1,0 +1,284 @@
+//! Hooks: `struct nfgenmsg`, `xfrm_userpolicy_info`, `tcmsg`.
+
+use std::net::IpAddr;
+
+use super::super::event::{Event, Family};
+use super::super::hook::{Hook, Qdisc};
+use super::attrs::{Value, split, word};
+use super::{Message, Skip};
+use crate::id::IfIndex;
+
+/// `NFNL_SUBSYS_NFTABLES`, the high byte of a message's type.
+const NFTABLES: u16 = 10;
+/// `NFT_MSG_*` of include/uapi/linux/netfilter/nf_tables.h.
+mod nft {
+    pub(super) const NEWCHAIN: u16 = 3;
+    pub(super) const NEWRULE: u16 = 6;
+    pub(super) const DELRULE: u16 = 8;
+    pub(super) const NEWSETELEM: u16 = 12;
+    pub(super) const DELSETELEM: u16 = 14;
+    pub(super) const NEWGEN: u16 = 15;
+}
+/// `NFPROTO_*` of include/uapi/linux/netfilter.h.
+mod nfproto {
+    pub(super) const INET: u8 = 1;
+    pub(super) const IPV4: u8 = 2;
+    pub(super) const NETDEV: u8 = 5;
+    pub(super) const IPV6: u8 = 10;
+}
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+/// `NF_INET_LOCAL_IN` and `NF_INET_LOCAL_OUT`: what is forwarded meets neither.
+const LOCAL: [u32; 2] = [1, 3];
+
+/// `XFRM_MSG_NEWPOLICY` and `XFRM_MSG_GETDEFAULT` of include/uapi/linux/xfrm.h.
+const NEWPOLICY: u16 = 0x13;
+const GETDEFAULT: u16 = 0x28;
+/// `XFRM_POLICY_OUT` and `_FWD`, as iproute2 calls them. Policies of the direction
+/// `in` are for what is delivered, and those above for single sockets.
+const DIRECTIONS: [(u8, &str); 2] = [(1, "out"), (2, "fwd")];
+/// `XFRM_USERPOLICY_BLOCK`.
+const BLOCK: u8 = 1;
+
+const TCA_KIND: u16 = 1;
+
+/// True: after this notice of nftables the base chains may be others.
+pub(in super::super) fn changes_chains(kind: u16) -> bool {
+    use nft::{DELRULE, DELSETELEM, NEWGEN, NEWRULE, NEWSETELEM};
+    kind >> 8 != NFTABLES
+        || !matches!(kind & 0xff, NEWRULE | DELRULE | NEWSETELEM | DELSETELEM | NEWGEN)
+}
+
+/// A message of a dump of chains. One that cannot be read may be a firewall.
+pub(in super::super) fn chain(m: &Message<'_>) -> Option<Hook> {
+    if m.kind != NFTABLES << 8 | nft::NEWCHAIN {
+        return None;
+    }
+    chain_hook(m.payload).unwrap_or_else(|_| unreadable("nftables chain"))
+}
+
+/// None: no base chain, or one that forwarded packets do not meet.
+fn chain_hook(payload: &[u8]) -> Result<Option<Hook>, Skip> {
+    let (head, rest) = split::<4>(payload)?;
+    let (family, called) = match head[0] {
+        nfproto::IPV4 => (Some(Family::V4), "ip"),
+        nfproto::IPV6 => (Some(Family::V6), "ip6"),
+        nfproto::INET => (None, "inet"),
+        nfproto::NETDEV => (None, "netdev"),
+        // arp and bridge: not what is routed.
+        _ => return Ok(None),
+    };
+    let (mut table, mut name, mut hook) = (String::new(), String::new(), None);
+    for attr in rest.attrs() {
+        match attr? {
+            (NFTA_CHAIN_TABLE, v) => table = v.text(),
+            (NFTA_CHAIN_NAME, v) => name = v.text(),
+            (NFTA_CHAIN_HOOK, v) => hook = Some(hook_number(v)?),
+            _ => {}
+        }
+    }
+    let Some(number) = hook else { return Ok(None) };
+    if head[0] != nfproto::NETDEV && LOCAL.contains(&number) {
+        return Ok(None);
+    }
+    Ok(Some(Hook { family, name: format!("nftables chain {called} {table}/{name}") }))
+}
+
+fn hook_number(hook: Value<'_>) -> Result<u32, Skip> {
+    for attr in hook.attrs() {
+        if let (NFTA_HOOK_HOOKNUM, v) = attr? {
+            return v.u32().map(u32::from_be);
+        }
+    }
+    Err(Skip::Malformed)
+}
+
+/// A message of a dump of IPsec policies. One that cannot be read may hold any packet.
+pub(in super::super) fn policy(m: &Message<'_>) -> Option<Hook> {
+    match m.kind {
+        NEWPOLICY => policy_hook(m.payload).unwrap_or_else(|_| unreadable("xfrm policy")),
+        GETDEFAULT => default_hook(m.payload).unwrap_or_else(|_| unreadable("xfrm default policy")),
+        _ => None,
+    }
+}
+
+fn policy_hook(payload: &[u8]) -> Result<Option<Hook>, Skip> {
+    let (head, _) = split::<164>(payload)?;
+    let Some((_, direction)) = DIRECTIONS.iter().find(|(number, _)| *number == head[160]) else {
+        return Ok(None);
+    };
+    let family = match i32::from(u16::from_ne_bytes([head[40], head[41]])) {
+        libc::AF_INET => Some(Family::V4),
+        libc::AF_INET6 => Some(Family::V6),
+        _ => None,
+    };
+    let mut name = format!("xfrm policy dir {direction}");
+    if let Some(family) = family {
+        let addr = |at: usize| -> Result<IpAddr, Skip> {
+            let len = usize::from(family.bits() / 8);
+            Value(head.get(at..at + len).unwrap_or_default()).addr(family)
+        };
+        let (dst, src) = (addr(0)?, addr(16)?);
+        name = format!("{name} src {src}/{} dst {dst}/{}", head[43], head[42]);
+    }
+    Ok(Some(Hook { family, name }))
+}
+
+/// `struct xfrm_userpolicy_default`: in, fwd, out.
+fn default_hook(payload: &[u8]) -> Result<Option<Hook>, Skip> {
+    let ([_, fwd, out], _) = split::<3>(payload)?;
+    let blocked = [("fwd", fwd), ("out", out)].into_iter().find(|(_, action)| *action == BLOCK);
+    Ok(blocked.map(|(direction, _)| Hook {
+        family: None,
+        name: format!("xfrm default policy {direction} block"),
+    }))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "stands in for a hook that may be none")]
+fn unreadable(what: &str) -> Option<Hook> {
+    Some(Hook { family: None, name: format!("{what} that could not be read") })
+}
+
+/// A queueing discipline's message.
+pub(super) fn qdisc(payload: &[u8], gone: bool) -> Result<Event, Skip> {
+    let (head, rest) = split::<20>(payload)?;
+    let mut qdisc =
+        Qdisc { ifindex: IfIndex(word(&head, 4)?), parent: word(&head, 12)?, kind: String::new() };
+    for attr in rest.attrs() {
+        if let (TCA_KIND, v) = attr? {
+            qdisc.kind = v.text();
+        }
+    }
+    Ok(if gone { Event::QdiscGone(qdisc) } else { Event::Qdisc(qdisc) })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::messages;
+    use super::super::tests::raw;
+    use super::*;
+    use crate::netlink::hook::{INGRESS, ROOT};
+
+    const CHAIN: u16 = NFTABLES << 8 | nft::NEWCHAIN;
+
+    fn read(datagram: &[u8], f: fn(&Message<'_>) -> Option<Hook>) -> Option<Hook> {
+        let (messages, rest) = messages(datagram);
+        assert!(!rest);
+        f(&messages[0])
+    }
+
+    fn a_chain(family: u8, hook: Option<u32>) -> Option<Hook> {
+        let mut nested = vec![8, 0, 1, 0];
+        nested.extend(hook.unwrap_or(0).to_be_bytes());
+        let mut attrs: Vec<(u16, &[u8])> = vec![(1, b"t\0"), (3, b"c\0")];
+        if hook.is_some() {
+            attrs.push((0x8000 | 4, &nested));
+        }
+        read(&raw(CHAIN, &[family, 0, 0, 0], &attrs), chain)
+    }
+
+    #[test]
+    fn base_chains_in_the_way_of_forwarded_packets() {
+        let name = |family, hook| a_chain(family, Some(hook)).map(|h| (h.family, h.name));
+        let found = |family, called| Some((family, format!("nftables chain {called} t/c")));
+        for hook in [0, 2, 4] {
+            assert_eq!(name(nfproto::IPV4, hook), found(Some(Family::V4), "ip"));
+            assert_eq!(name(nfproto::IPV6, hook), found(Some(Family::V6), "ip6"));
+            assert_eq!(name(nfproto::INET, hook), found(None, "inet"));
+        }
+        assert_eq!(name(nfproto::INET, 5), found(None, "inet"), "ingress");
+        for hook in [0, 1] {
+            assert_eq!(name(nfproto::NETDEV, hook), found(None, "netdev"));
+        }
+        for hook in LOCAL {
+            assert_eq!(name(nfproto::INET, hook), None, "input and output");
+        }
+        assert_eq!((name(3, 0), name(7, 2)), (None, None), "arp and bridge");
+        assert_eq!(a_chain(nfproto::INET, None), None, "no base chain");
+    }
+
+    #[test]
+    fn what_cannot_be_read_may_be_a_firewall() {
+        let cut = read(&raw(CHAIN, &[1], &[]), chain).unwrap();
+        assert!(cut.family.is_none() && cut.name.contains("could not be read"));
+        let empty = read(&raw(CHAIN, &[2, 0, 0, 0], &[(0x8004, &[])]), chain).unwrap();
+        assert!(empty.name.contains("could not be read"));
+        assert!(read(&raw(NEWPOLICY, &[0; 20], &[]), policy).is_some());
+        assert_eq!(read(&raw(CHAIN + 1, &[1], &[]), chain), None, "another message");
+    }
+
+    #[test]
+    fn rules_and_elements_do_not_change_the_chains() {
+        for (kind, changes) in [(0, true), (2, true), (3, true), (5, true), (6, false), (12, false)]
+        {
+            assert_eq!(changes_chains(NFTABLES << 8 | kind), changes, "{kind}");
+        }
+        assert!(changes_chains(super::super::NLMSG_OVERRUN));
+    }
+
+    fn a_policy(af: u16, direction: u8) -> Option<Hook> {
+        let mut info = [0; 168];
+        info[..4].copy_from_slice(&[10, 1, 0, 0]);
+        info[16..20].copy_from_slice(&[10, 0, 0, 0]);
+        info[40..42].copy_from_slice(&af.to_ne_bytes());
+        (info[42], info[43], info[160]) = (16, 8, direction);
+        read(&raw(NEWPOLICY, &info, &[]), policy)
+    }
+
+    #[test]
+    fn policies_in_the_way_of_forwarded_packets() {
+        let v4 = a_policy(2, 2).unwrap();
+        assert_eq!(v4.family, Some(Family::V4));
+        assert_eq!(v4.name, "xfrm policy dir fwd src 10.0.0.0/8 dst 10.1.0.0/16");
+        assert_eq!(a_policy(10, 1).unwrap().family, Some(Family::V6));
+        assert_eq!(a_policy(0, 1).unwrap().name, "xfrm policy dir out");
+        for other in [0, 3, 4, 5] {
+            assert_eq!(a_policy(2, other), None, "delivered, or a socket's");
+        }
+        let default = |actions: [u8; 3]| read(&raw(GETDEFAULT, &actions, &[]), policy);
+        assert_eq!(default([1, 2, 2]), None);
+        assert_eq!(default([2, 1, 2]).unwrap().name, "xfrm default policy fwd block");
+    }
+
+    #[test]
+    fn a_queueing_discipline() {
+        let mut head = [0; 20];
+        head[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+        head[12..16].copy_from_slice(&ROOT.to_ne_bytes());
+        let one = |kind, head: &[u8]| {
+            let datagram = raw(kind, head, &[(TCA_KIND, b"tbf\0")]);
+            let (mut events, mut tally) = (Vec::new(), super::super::Tally::default());
+            super::super::decode(&datagram, &mut events, &mut tally);
+            events.pop()
+        };
+        let tbf = Qdisc { ifindex: IfIndex(7), parent: ROOT, kind: "tbf".to_owned() };
+        assert_eq!(one(36, &head), Some(Event::Qdisc(tbf.clone())));
+        assert_eq!(one(37, &head), Some(Event::QdiscGone(tbf)));
+        assert_eq!(one(36, &head[..8]), None);
+        head[12..16].copy_from_slice(&INGRESS.to_ne_bytes());
+        assert!(matches!(one(36, &head), Some(Event::Qdisc(q)) if q.on_ingress()));
+    }
+
+    proptest! {
+        #[test]
+        fn random_messages_never_panic(
+            kind in prop::sample::select(vec![CHAIN, NEWPOLICY, GETDEFAULT, 36]),
+            head in prop::collection::vec(any::<u8>(), 0..180),
+            attrs in prop::collection::vec(
+                (0_u16..12, prop::collection::vec(any::<u8>(), 0..24)), 0..8),
+            cut in 0_usize..40,
+        ) {
+            let attrs: Vec<(u16, &[u8])> = attrs.iter().map(|(k, v)| (*k, v.as_slice())).collect();
+            let mut datagram = raw(kind, &head, &attrs);
+            datagram.truncate(datagram.len().saturating_sub(cut));
+            for m in messages(&datagram).0 {
+                let _ = (chain(&m), policy(&m), changes_chains(m.kind));
+                let _ = qdisc(m.payload, false);
+            }
+        }
+    }
+}

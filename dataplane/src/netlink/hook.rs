@@ -1,0 +1,124 @@
+//! What else in the kernel acts upon packets that it forwards, and would not upon
+//! those that we forward.
+
+use std::fmt;
+
+use super::event::Family;
+use crate::id::IfIndex;
+
+/// A part of the kernel that can act upon forwarded packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HookSource {
+    /// Base chains of nftables; those of `iptables-nft` are such too.
+    Nftables,
+    /// Tables of iptables before nftables.
+    Iptables,
+    /// IPsec policies.
+    Xfrm,
+}
+
+impl HookSource {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Xfrm];
+}
+
+impl fmt::Display for HookSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+            Self::Xfrm => "xfrm",
+        })
+    }
+}
+
+/// Something that may change, drop or divert packets that are forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Whose packets; None: both families'.
+    pub family: Option<Family>,
+    /// What it is, for the user: "nftables chain inet filter/forward".
+    pub name: String,
+}
+
+impl Hook {
+    /// Packets of the family meet it.
+    #[must_use]
+    pub fn meets(&self, family: Family) -> bool {
+        self.family.is_none_or(|f| f == family)
+    }
+
+    /// Adds it to those found, unless its packets stay with the kernel already: a
+    /// namespace may have thousands, and one for each family is enough.
+    pub(super) fn join(self, found: &mut Vec<Self>) {
+        if !found.iter().any(|h| h.family.is_none() || h.family == self.family) {
+            found.push(self);
+        }
+    }
+}
+
+/// `TC_H_ROOT`: the parent of what sends a device's packets.
+pub(crate) const ROOT: u32 = 0xffff_ffff;
+/// `TC_H_INGRESS`, also `TC_H_CLSACT`: the parent of what filters a device's packets.
+pub(crate) const INGRESS: u32 = 0xffff_fff1;
+
+/// A queueing discipline of a device (tc).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qdisc {
+    /// The device.
+    pub ifindex: IfIndex,
+    /// Where on the device: the root, the place for filters, or a class.
+    pub parent: u32,
+    /// As tc calls it.
+    pub kind: String,
+}
+
+impl Qdisc {
+    /// Its filters may act upon packets that arrive.
+    #[must_use]
+    pub fn on_ingress(&self) -> bool {
+        self.parent == INGRESS
+    }
+
+    /// It may act upon packets that leave: filters them, or sends them slower than
+    /// the device would. Those that only put them into an order, as every device
+    /// has one, do not count.
+    #[must_use]
+    pub fn on_egress(&self) -> bool {
+        const ORDER: [&str; 9] =
+            ["noqueue", "noop", "mq", "pfifo_fast", "pfifo", "bfifo", "fq", "fq_codel", "sfq"];
+        match self.parent {
+            INGRESS => self.kind != "ingress",
+            _ => !ORDER.contains(&self.kind.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_hook_a_family_is_enough() {
+        let mut found = Vec::new();
+        let families = [Some(Family::V4), Some(Family::V4), Some(Family::V6), None, None];
+        for (i, family) in families.into_iter().enumerate() {
+            Hook { family, name: i.to_string() }.join(&mut found);
+        }
+        let names: Vec<&str> = found.iter().map(|h| h.name.as_str()).collect();
+        assert_eq!(names, ["0", "2", "3"]);
+        assert!(found[0].meets(Family::V4) && !found[0].meets(Family::V6));
+        assert!(found[2].meets(Family::V4) && found[2].meets(Family::V6));
+    }
+
+    #[test]
+    fn disciplines_that_filter_or_shape() {
+        let q = |parent, kind: &str| Qdisc { ifindex: IfIndex(1), parent, kind: kind.to_owned() };
+        let acts = |q: Qdisc| (q.on_ingress(), q.on_egress());
+        assert_eq!(acts(q(INGRESS, "clsact")), (true, true));
+        assert_eq!(acts(q(INGRESS, "ingress")), (true, false));
+        assert_eq!(acts(q(ROOT, "fq_codel")), (false, false));
+        assert_eq!(acts(q(ROOT, "tbf")), (false, true));
+        assert_eq!(acts(q(0x1_0001, "netem")), (false, true));
+    }
+}

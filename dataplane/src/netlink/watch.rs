@@ -1,0 +1,276 @@
+//! Hooks of a namespace: read whole, and again whenever something of them changes.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_XFRM};
+use netlink_sys::{Socket, SocketAddr};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use super::decode::{self, hook};
+use super::dump::{Dumper, Failure};
+use super::event::Event;
+use super::hook::{Hook, HookSource};
+use super::iptables::Tables;
+use super::{Error, request};
+use crate::netns::Netns;
+use crate::sys;
+
+/// `NFNLGRP_NFTABLES` of include/uapi/linux/netfilter/nfnetlink.h.
+const NFTABLES: &[u32] = &[7];
+/// `XFRMNLGRP_EXPIRE` and `_POLICY` of include/uapi/linux/xfrm.h. A policy that
+/// expires is deleted without another notice.
+const XFRM: &[u32] = &[2, 4];
+/// How often legacy iptables is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Notices that may wait in the kernel, in bytes. Those that are lost cost nothing:
+/// a loss means to read again, as a notice does.
+const RECEIVE_BUFFER: u32 = 256 << 10;
+/// Most notices fit; of one that does not, the rest is not needed.
+const DATAGRAM: usize = 8 << 10;
+/// Notices that are read before the state is.
+const BATCH: usize = 4096;
+
+/// All hooks of a source, as they are now. What the kernel has, but will not tell,
+/// may be any: such a source is one hook itself.
+///
+/// # Errors
+/// Where the namespace cannot be entered.
+pub(super) fn read(ns: &Netns, source: HookSource) -> Result<Event, Error> {
+    let answer = match source {
+        HookSource::Nftables => nftables(ns)?,
+        HookSource::Iptables => Ok(Tables::default().look(ns)),
+        HookSource::Xfrm => xfrm(ns)?,
+    };
+    let hooks = answer.unwrap_or_else(|failure| {
+        let why = match failure {
+            Failure::Torn => "it changes faster than it can be read".to_owned(),
+            Failure::Refused(e) => e.to_string(),
+        };
+        vec![Hook { family: None, name: format!("{source}, which cannot be read: {why}") }]
+    });
+    Ok(Event::Hooks(source, hooks))
+}
+
+type Answer = Result<Vec<Hook>, Failure>;
+
+fn nftables(ns: &Netns) -> Result<Answer, Error> {
+    let mut hooks = Vec::new();
+    let asked = ask(ns, NETLINK_NETFILTER, |dumper| {
+        dumper.steady(request::chains, &mut hooks, |m, out| {
+            if let Some(hook) = hook::chain(m) {
+                hook.join(out);
+            }
+        })
+    })?;
+    // nfnetlink's word for a part that is not there is "invalid".
+    let absent = |e: &io::Error| absent(e) || e.raw_os_error() == Some(libc::EINVAL);
+    Ok(none_if(absent, asked).map(|()| hooks))
+}
+
+fn xfrm(ns: &Netns) -> Result<Answer, Error> {
+    let mut hooks = Vec::new();
+    let read = |m: &decode::Message<'_>, out: &mut Vec<Hook>| {
+        if let Some(hook) = hook::policy(m) {
+            hook.join(out);
+        }
+    };
+    let asked = ask(ns, NETLINK_XFRM, |dumper| {
+        dumper.steady(request::policies, &mut hooks, read)?;
+        dumper.steady(request::default_policies, &mut hooks, read)
+    })?;
+    Ok(none_if(absent, asked).map(|()| hooks))
+}
+
+fn ask(
+    ns: &Netns,
+    protocol: isize,
+    f: impl FnOnce(&mut Dumper) -> Result<(), Failure>,
+) -> Result<Result<(), Failure>, Error> {
+    Ok(match Dumper::open(ns, protocol)? {
+        Ok(mut dumper) => f(&mut dumper),
+        Err((_, source)) => Err(source.into()),
+    })
+}
+
+/// What the kernel does not have, it has none of.
+fn none_if(absent: impl Fn(&io::Error) -> bool, asked: Result<(), Failure>) -> Result<(), Failure> {
+    match asked {
+        Err(Failure::Refused(e)) if absent(&e) => Ok(()),
+        other => other,
+    }
+}
+
+/// The kernel was built without it, or its module is not loaded.
+fn absent(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED | libc::ENOENT | libc::EOPNOTSUPP)
+    )
+}
+
+/// Hears that something of a namespace's hooks changed, and reads it.
+#[derive(Debug)]
+pub(super) struct Watch {
+    ns: Arc<Netns>,
+    nftables: Notices,
+    xfrm: Notices,
+    tables: Tables,
+    seen: Option<Vec<Hook>>,
+    look: Interval,
+}
+
+impl Watch {
+    /// Subscribes. A part that the kernel does not have is silent.
+    pub(super) fn open(ns: &Arc<Netns>) -> Result<Self, Error> {
+        let mut look = interval_at(Instant::now() + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            nftables: Notices::open(ns, NETLINK_NETFILTER, NFTABLES, hook::changes_chains)?,
+            xfrm: Notices::open(ns, NETLINK_XFRM, XFRM, |_| true)?,
+            ns: ns.clone(),
+            tables: Tables::default(),
+            seen: None,
+            look,
+        })
+    }
+
+    /// Waits for a change. Safe to cancel: what was heard is read before the next wait.
+    pub(super) async fn next(&mut self) -> Result<Event, Error> {
+        loop {
+            let heard = tokio::select! {
+                heard = self.nftables.next() => heard.map(|()| HookSource::Nftables),
+                heard = self.xfrm.next() => heard.map(|()| HookSource::Xfrm),
+                _ = self.look.tick() => match self.tables() {
+                    Some(event) => return Ok(event),
+                    None => continue,
+                },
+            };
+            let source = heard.map_err(|source| self.failed(source))?;
+            return read(&self.ns, source);
+        }
+    }
+
+    /// What changed up to now, without waiting.
+    pub(super) fn queued(&mut self) -> Result<Vec<Event>, Error> {
+        let mut events: Vec<Event> = self.tables().into_iter().collect();
+        let heard = [
+            (self.nftables.queued(), HookSource::Nftables),
+            (self.xfrm.queued(), HookSource::Xfrm),
+        ];
+        for (heard, source) in heard {
+            if heard.map_err(|source| self.failed(source))? {
+                events.push(read(&self.ns, source)?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// Looks at legacy iptables; None: as before.
+    fn tables(&mut self) -> Option<Event> {
+        let now = self.tables.look(&self.ns);
+        if self.seen.as_ref() == Some(&now) {
+            return None;
+        }
+        self.seen = Some(now.clone());
+        Some(Event::Hooks(HookSource::Iptables, now))
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Socket { name: self.ns.name().to_owned(), call: "recv", source }
+    }
+}
+
+/// Notices of one netlink protocol.
+#[derive(Debug)]
+struct Notices {
+    /// None: this kernel has no such protocol.
+    socket: Option<AsyncFd<Socket>>,
+    buffer: Vec<u8>,
+    /// By a message's type: it counts.
+    counts: fn(u16) -> bool,
+}
+
+impl Notices {
+    fn open(
+        ns: &Netns,
+        protocol: isize,
+        groups: &[u32],
+        counts: fn(u16) -> bool,
+    ) -> Result<Self, Error> {
+        let socket = match ns.run(|| Socket::new(protocol))? {
+            Err(e) if absent(&e) => None,
+            Err(e) => return Err(Self::failed(ns, "socket", e)),
+            Ok(socket) => Some(Self::subscribe(ns, socket, groups)?),
+        };
+        Ok(Self { socket, buffer: vec![0; DATAGRAM], counts })
+    }
+
+    fn subscribe(ns: &Netns, mut socket: Socket, groups: &[u32]) -> Result<AsyncFd<Socket>, Error> {
+        let call = |call| move |source| Self::failed(ns, call, source);
+        sys::netns::receive_buffer(socket.as_fd(), RECEIVE_BUFFER)
+            .map_err(|e| call("setsockopt(SO_RCVBUF)")(e.source))?;
+        socket.set_non_blocking(true).map_err(call("ioctl(FIONBIO)"))?;
+        socket.bind(&SocketAddr::new(0, 0)).map_err(call("bind"))?;
+        for group in groups {
+            socket.add_membership(*group).map_err(call("setsockopt(NETLINK_ADD_MEMBERSHIP)"))?;
+        }
+        sys::readable::netlink(socket).map_err(call("epoll_ctl"))
+    }
+
+    /// Waits until something came that counts.
+    async fn next(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return std::future::pending().await };
+        loop {
+            let mut ready = socket.readable().await?;
+            let (counts, empty) = drain(ready.get_inner(), &mut self.buffer, self.counts)?;
+            if empty {
+                ready.clear_ready();
+            }
+            if counts {
+                return Ok(());
+            }
+        }
+    }
+
+    fn queued(&mut self) -> io::Result<bool> {
+        let Some(socket) = &self.socket else { return Ok(false) };
+        let mut any = false;
+        loop {
+            let (counts, empty) = drain(socket.get_ref(), &mut self.buffer, self.counts)?;
+            any |= counts;
+            if empty {
+                return Ok(any);
+            }
+        }
+    }
+
+    fn failed(ns: &Netns, call: &'static str, source: io::Error) -> Error {
+        Error::Socket { name: ns.name().to_owned(), call, source }
+    }
+}
+
+/// Reads what is queued. Did something count, and is the queue empty?
+fn drain(socket: &Socket, buffer: &mut [u8], counts: fn(u16) -> bool) -> io::Result<(bool, bool)> {
+    let mut any = false;
+    for _ in 0..BATCH {
+        let mut room = &mut buffer[..];
+        match socket.recv(&mut room, libc::MSG_TRUNC) {
+            Ok(n) => match buffer.get(..n) {
+                Some(datagram) => {
+                    let (messages, rest) = decode::messages(datagram);
+                    any |= rest || messages.iter().any(|m| counts(m.kind));
+                }
+                None => any = true,
+            },
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok((any, true)),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((any, false))
+}
