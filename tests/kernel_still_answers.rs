@@ -102,6 +102,8 @@ fn forwarding_off_is_off() {
     nsplane_tests::wait::wait_until(Duration::from_secs(3), "the switch to be heard", heard)
         .unwrap();
     assert!(!forwards(Family::V4) && !forwards(Family::V6));
+    let shown = nsplane.show("namespaces", &[]).unwrap();
+    assert_eq!(shown[0]["tier_v4"], "kernel: no port forwards", "{shown}");
     tenant.router().sysctl("net/ipv4/ip_forward", "1").unwrap();
     tenant.router().sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();
     let again = || forwards(Family::V4) && forwards(Family::V6);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Control;
+use super::compile::PortSettings;
 use super::devices::unfit;
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
@@ -172,8 +173,12 @@ impl Control {
 }
 
 fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
-    let tier = |reason: &Option<String>| {
-        reason.as_ref().map_or_else(|| "userspace".to_owned(), |r| format!("kernel: {r}"))
+    let ports = &n.compiled.ports;
+    let tier = |reason: &Option<String>, forwards: fn(&PortSettings) -> bool| match reason {
+        Some(why) => format!("kernel: {why}"),
+        None if ports.is_empty() => "kernel: no device is a port".to_owned(),
+        None if !ports.iter().any(forwards) => "kernel: no port forwards".to_owned(),
+        None => "userspace".to_owned(),
     };
     view::Namespace {
         name: n.netns.name().to_owned(),
@@ -183,8 +188,8 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
         routes_v4: n.compiled.v4.len(),
         routes_v6: n.compiled.v6.len(),
         neighbors: n.compiled.neighbors.len(),
-        tier_v4: tier(&n.compiled.stays_with_kernel_v4),
-        tier_v6: tier(&n.compiled.stays_with_kernel_v6),
+        tier_v4: tier(&n.compiled.stays_with_kernel_v4, |p| p.forward_v4),
+        tier_v6: tier(&n.compiled.stays_with_kernel_v6, |p| p.forward_v6),
     }
 }
 
