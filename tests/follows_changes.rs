@@ -1,8 +1,10 @@
 //! What is changed in the kernel is what nsplane forwards by, without a restart.
 
+use std::time::Duration;
+
 use nsplane_bench::Sink;
 use nsplane_tests::lab::{Lab, SOON};
-use nsplane_tests::netns::{End, Netns, veth};
+use nsplane_tests::netns::{End, Netns, show_mac, veth};
 use nsplane_tests::raw::Raw;
 use nsplane_tests::tenant::Host;
 use nsplane_tests::wait::wait_until;
@@ -45,6 +47,35 @@ fn neighbours() {
     .unwrap();
     // Forgotten: the kernel resolves it again, on our punt.
     lab.tenant.router().ip("neigh del 10.0.1.2 dev b0").unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+}
+
+/// A host that gets another MAC and tells nobody: the kernel finds out by asking the
+/// stale neighbour when it sends to it. So must it when nsplane does the sending.
+#[test]
+#[ignore = "needs root"]
+fn a_stale_neighbour_that_is_somebody_else_now() {
+    let lab = Lab::new("stale");
+    let (router, host) = (lab.tenant.router(), lab.tenant.host(Host::B));
+    let far = Raw::open(host, Host::DEVICE).unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+    let old = host.mac(Host::DEVICE).unwrap();
+    // Down and up, it says nothing of its own accord (arp_notify is off), and what
+    // it would ask for itself it knows already.
+    host.ip("link set eth0 address 02:00:00:00:be:ef").unwrap();
+    let mac = router.mac("b0").unwrap();
+    host.ip(&format!("neigh replace 10.0.1.1 lladdr {} dev eth0 nud permanent", show_mac(mac)))
+        .unwrap();
+    let stale = show_mac(old);
+    router.ip(&format!("neigh replace 10.0.1.2 lladdr {stale} dev b0 nud stale")).unwrap();
+    // The kernel waits 5 s (delay_first_probe_time) and asks three times, 1 s apart.
+    wait_until(Duration::from_secs(20), "packets to the new MAC", || {
+        lab.probe(&far, "10.0.1.2").is_some_and(|f| f[..6] == [2, 0, 0, 0, 0xbe, 0xef])
+    })
+    .unwrap_or_else(|e| {
+        let counters = lab.nsplane.show("counters", &[]).unwrap();
+        panic!("{e}: {counters} {}", router.ip("neigh").unwrap())
+    });
     lab.wait_forwarded(&far, "10.0.1.2");
 }
 

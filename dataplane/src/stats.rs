@@ -77,6 +77,8 @@ pub enum PuntReason {
     SourceCheck,
     /// The packet leaves by the device it came in on: the kernel may send a redirect.
     Hairpin,
+    /// The neighbour is stale: a sample, so that the kernel confirms it as if it sent.
+    StaleNeighbor,
     /// TTL or hop limit is used up.
     Ttl,
     /// Not IPv4 or IPv6 to this port, or the port does not route it (any more).
@@ -85,7 +87,7 @@ pub enum PuntReason {
 
 impl PuntReason {
     /// Number of reasons.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Header,
@@ -95,6 +97,7 @@ impl PuntReason {
         Self::TooBig,
         Self::SourceCheck,
         Self::Hairpin,
+        Self::StaleNeighbor,
         Self::Ttl,
         Self::NotRouted,
     ];
@@ -110,6 +113,7 @@ impl PuntReason {
             Self::TooBig => "too_big",
             Self::SourceCheck => "source_check",
             Self::Hairpin => "hairpin",
+            Self::StaleNeighbor => "stale_neighbor",
             Self::Ttl => "ttl",
             Self::NotRouted => "not_routed",
         }

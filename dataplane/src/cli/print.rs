@@ -75,8 +75,12 @@ pub(crate) fn table(view: &View) -> String {
             }),
         ),
         View::Neighbors(v) => columns(
-            &["NETNS", "DST", "DEV", "LLADDR"],
-            v.iter().map(|n| vec![n.netns.clone(), n.dst.clone(), n.dev.clone(), n.lladdr.clone()]),
+            &["NETNS", "DST", "DEV", "LLADDR", "STALE"],
+            v.iter().map(|n| {
+                let stale = if n.stale { "yes" } else { "no" };
+                let cells = [&n.netns, &n.dst, &n.dev, &n.lladdr].map(String::clone);
+                cells.into_iter().chain([stale.to_owned()]).collect()
+            }),
         ),
         View::Workers(v) => columns(
             &["WORKER", "CPU", "QUEUES", "PACKETS", "ROUNDS", "BUSY", "SLEEPS", "KICKS"],
@@ -160,10 +164,12 @@ mod tests {
             dst: "10.0.0.2".to_owned(),
             dev: "eth0".to_owned(),
             lladdr: "02:00:00:00:00:01".to_owned(),
+            stale: false,
         }]);
         assert_eq!(
             table(&view),
-            "NETNS  DST       DEV   LLADDR\nblue   10.0.0.2  eth0  02:00:00:00:00:01\n"
+            "NETNS  DST       DEV   LLADDR             STALE\n\
+             blue   10.0.0.2  eth0  02:00:00:00:00:01  no\n"
         );
         assert_eq!(dash(""), "-");
     }

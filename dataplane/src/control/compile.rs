@@ -24,6 +24,7 @@ use hashbrown::HashMap;
 use super::mirror::{Mirror, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::id::{IfIndex, Mac, PortId};
 use crate::netlink::{Family, Hop, Link, Prefix, Qdisc, Route, RouteKind};
+use crate::tables::neigh::Neigh;
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
 
@@ -72,7 +73,7 @@ pub struct Compiled {
     /// Where routes lead; each once, the first is [`NextHop::Kernel`].
     pub next_hops: Vec<NextHop>,
     /// Neighbours that can be sent to.
-    pub neighbors: Vec<((PortId, IpAddr), Mac)>,
+    pub neighbors: Vec<((PortId, IpAddr), Neigh)>,
     /// The ports whose devices exist.
     pub ports: Vec<PortSettings>,
     /// Addresses that the namespace delivers, or broadcasts, itself.
@@ -225,7 +226,10 @@ impl Compiler<'_> {
     fn neighbors(&mut self) {
         let known = self.mirror.neighbors.values();
         let mut usable: Vec<_> = known
-            .filter_map(|n| Some(((*self.ports.get(&n.ifindex)?, n.addr), n.usable()?)))
+            .filter_map(|n| {
+                let neigh = Neigh { mac: n.usable()?, stale: n.stale() };
+                Some(((*self.ports.get(&n.ifindex)?, n.addr), neigh))
+            })
             .collect();
         usable.sort_unstable();
         self.out.neighbors = usable;

@@ -274,7 +274,7 @@ impl Mirror {
     }
 
     fn neighbors_dirty(old: Option<Neighbor>, new: Option<Neighbor>) -> Dirty {
-        let usable = |n: Option<Neighbor>| n.and_then(|n| n.usable());
+        let usable = |n: Option<Neighbor>| n.and_then(|n| Some((n.usable()?, n.stale())));
         Dirty { neighbors: true, ..Dirty::default() }.when(usable(old) != usable(new))
     }
 

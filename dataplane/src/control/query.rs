@@ -132,11 +132,12 @@ impl Control {
         &'a self,
         n: &'a NamespaceState,
     ) -> impl Iterator<Item = view::Neighbor> + 'a {
-        n.compiled.neighbors.iter().map(|((port, addr), mac)| view::Neighbor {
+        n.compiled.neighbors.iter().map(|((port, addr), neigh)| view::Neighbor {
             netns: n.netns.name().to_owned(),
             dst: addr.to_string(),
             dev: self.device_name(n, *port).unwrap_or_default(),
-            lladdr: mac.to_string(),
+            lladdr: neigh.mac.to_string(),
+            stale: neigh.stale,
         })
     }
 

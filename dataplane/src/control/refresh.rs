@@ -184,7 +184,7 @@ fn fib6(c: &Compiled) -> Fib6 {
 }
 
 fn neighbors(c: &Compiled) -> NeighTable {
-    c.neighbors.iter().map(|&((port, addr), mac)| (port, addr, mac)).collect()
+    c.neighbors.iter().map(|&((port, addr), neigh)| (port, addr, neigh)).collect()
 }
 
 /// The longest frame of a port that is routed here; longer ones are the kernel's.

@@ -142,6 +142,9 @@ pub struct Neighbor {
     pub dev: String,
     /// Ethernet address.
     pub lladdr: String,
+    /// Nobody confirmed it lately; a packet to it goes to the kernel now and then,
+    /// which then does.
+    pub stale: bool,
 }
 
 /// A worker thread.

@@ -19,11 +19,28 @@ use hashbrown::HashMap;
 
 use crate::id::{Mac, PortId};
 
+/// A neighbour that can be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neigh {
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Nobody confirmed it lately (`NUD_STALE`): the kernel would, did it send.
+    pub stale: bool,
+}
+
+impl Neigh {
+    /// A neighbour that needs no confirming.
+    #[must_use]
+    pub fn fresh(mac: Mac) -> Self {
+        Self { mac, stale: false }
+    }
+}
+
 /// Neighbours of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct NeighTable {
-    v4: HashMap<u64, Mac>,
-    v6: HashMap<(u128, u16), Mac>,
+    v4: HashMap<u64, Neigh>,
+    v6: HashMap<(u128, u16), Neigh>,
 }
 
 /// Port and address in one word.
@@ -36,26 +53,26 @@ fn key6(port: PortId, addr: Ipv6Addr) -> (u128, u16) {
 }
 
 impl NeighTable {
-    /// The Ethernet address of a neighbour on a port's link.
+    /// A neighbour on a port's link.
     #[must_use]
     #[inline]
-    pub fn get(&self, port: PortId, addr: IpAddr) -> Option<Mac> {
+    pub fn get(&self, port: PortId, addr: IpAddr) -> Option<Neigh> {
         match addr {
             IpAddr::V4(addr) => self.v4.get(&key4(port, addr)).copied(),
             IpAddr::V6(addr) => self.v6.get(&key6(port, addr)).copied(),
         }
     }
 
-    /// Sets a neighbour's address; returns the one before.
-    pub fn insert(&mut self, port: PortId, addr: IpAddr, mac: Mac) -> Option<Mac> {
+    /// Sets a neighbour; returns the one before.
+    pub fn insert(&mut self, port: PortId, addr: IpAddr, neigh: Neigh) -> Option<Neigh> {
         match addr {
-            IpAddr::V4(addr) => self.v4.insert(key4(port, addr), mac),
-            IpAddr::V6(addr) => self.v6.insert(key6(port, addr), mac),
+            IpAddr::V4(addr) => self.v4.insert(key4(port, addr), neigh),
+            IpAddr::V6(addr) => self.v6.insert(key6(port, addr), neigh),
         }
     }
 
-    /// Forgets a neighbour; returns its address.
-    pub fn remove(&mut self, port: PortId, addr: IpAddr) -> Option<Mac> {
+    /// Forgets a neighbour; returns what it was.
+    pub fn remove(&mut self, port: PortId, addr: IpAddr) -> Option<Neigh> {
         match addr {
             IpAddr::V4(addr) => self.v4.remove(&key4(port, addr)),
             IpAddr::V6(addr) => self.v6.remove(&key6(port, addr)),
@@ -75,11 +92,11 @@ impl NeighTable {
     }
 }
 
-impl FromIterator<(PortId, IpAddr, Mac)> for NeighTable {
-    fn from_iter<I: IntoIterator<Item = (PortId, IpAddr, Mac)>>(entries: I) -> Self {
+impl FromIterator<(PortId, IpAddr, Neigh)> for NeighTable {
+    fn from_iter<I: IntoIterator<Item = (PortId, IpAddr, Neigh)>>(entries: I) -> Self {
         let mut table = Self::default();
-        for (port, addr, mac) in entries {
-            table.insert(port, addr, mac);
+        for (port, addr, neigh) in entries {
+            table.insert(port, addr, neigh);
         }
         table
     }
@@ -89,19 +106,23 @@ impl FromIterator<(PortId, IpAddr, Mac)> for NeighTable {
 mod tests {
     use super::*;
 
+    fn neigh(n: u8) -> Neigh {
+        Neigh::fresh(Mac([n; 6]))
+    }
+
     #[test]
     fn the_same_address_on_two_ports_is_two_neighbours() {
         let (a, b) = (PortId(1), PortId(2));
         for addr in ["10.0.0.1", "fe80::1"] {
             let addr: IpAddr = addr.parse().unwrap();
             let mut table: NeighTable =
-                [(a, addr, Mac([1; 6])), (b, addr, Mac([2; 6]))].into_iter().collect();
-            assert_eq!(table.get(a, addr), Some(Mac([1; 6])));
-            assert_eq!(table.get(b, addr), Some(Mac([2; 6])));
+                [(a, addr, neigh(1)), (b, addr, neigh(2))].into_iter().collect();
+            assert_eq!(table.get(a, addr), Some(neigh(1)));
+            assert_eq!(table.get(b, addr), Some(neigh(2)));
             assert_eq!(table.get(PortId(3), addr), None);
-            assert_eq!(table.insert(a, addr, Mac([3; 6])), Some(Mac([1; 6])));
-            assert_eq!(table.remove(a, addr), Some(Mac([3; 6])));
-            assert_eq!((table.len(), table.get(b, addr)), (1, Some(Mac([2; 6]))));
+            assert_eq!(table.insert(a, addr, neigh(3)), Some(neigh(1)));
+            assert_eq!(table.remove(a, addr), Some(neigh(3)));
+            assert_eq!((table.len(), table.get(b, addr)), (1, Some(neigh(2))));
         }
     }
 }

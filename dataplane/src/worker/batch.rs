@@ -13,6 +13,9 @@ use crate::tables::World;
 /// How many packets ahead of the one decided on are being fetched.
 const PREFETCH: usize = 8;
 
+/// Nanoseconds between two packets that are punted because of a stale neighbour.
+const STALE_SAMPLE: u64 = 10_000_000;
+
 /// Where a batch came from.
 #[derive(Clone, Copy)]
 struct Origin {
@@ -110,8 +113,10 @@ impl<Q: Queue> Driver<Q> {
         for (mut frame, decision) in frames.into_iter().zip(decisions) {
             match decision.verdict {
                 Verdict::Forward(how) => {
-                    if how.hairpin && self.may_sample(origin, now) {
-                        self.punt(origin, frame, PuntReason::Hairpin, tally);
+                    if let Some(reason) = how.sample
+                        && self.may_sample(origin, reason, now)
+                    {
+                        self.punt(origin, frame, reason, tally);
                         continue;
                     }
                     stages::rewrite(self.memory.packet(&mut frame), &how);
@@ -136,9 +141,19 @@ impl<Q: Queue> Driver<Q> {
     }
 
     /// A packet that could be forwarded may be punted as a sample: there is budget
-    /// to spare and room in the queue.
-    fn may_sample(&mut self, origin: Origin, now: u64) -> bool {
-        !self.punts.is_full() && origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now))
+    /// to spare and room in the queue. To stale neighbours few packets will do, and
+    /// for the seconds until the kernel has heard of one the table goes on saying
+    /// "stale".
+    fn may_sample(&mut self, origin: Origin, reason: PuntReason, now: u64) -> bool {
+        let stale = reason == PuntReason::StaleNeighbor;
+        if self.punts.is_full() || (stale && now < self.next_stale_sample) {
+            return false;
+        }
+        let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
+        if may && stale {
+            self.next_stale_sample = now.saturating_add(STALE_SAMPLE);
+        }
+        may
     }
 
     fn punt(&mut self, origin: Origin, frame: FrameOf<Q>, reason: PuntReason, tally: &mut Tally) {

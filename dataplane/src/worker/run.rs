@@ -131,6 +131,8 @@ pub(super) struct Driver<Q: Queue> {
     punt_bell: Arc<Doorbell>,
     /// Something was punted this round.
     pub(super) punted: bool,
+    /// When the next packet to a stale neighbour may be punted.
+    pub(super) next_stale_sample: u64,
     pub(super) mesh: Arc<Mesh<FrameOf<Q>>>,
     /// Workers that were handed something this round.
     pub(super) to_ring: Box<[bool]>,
@@ -177,6 +179,7 @@ impl<Q: Queue> Worker<Q> {
             punts,
             punt_bell,
             punted: false,
+            next_stale_sample: 0,
             to_ring: vec![false; usize::from(mesh.workers())].into(),
             mesh,
             outbox,

@@ -18,10 +18,11 @@
 //!   called when it is certain that the packet is forwarded here.
 //!
 //! A packet that would leave by the port it came in on is to be forwarded, with
-//! [`Forward::hairpin`] set: the kernel would send a redirect too. The run loop
+//! [`Forward::sample`] set: the kernel would send a redirect too. The run loop
 //! punts such packets while the namespace's budget is rich, so that the kernel
 //! sends its redirects (which it limits itself) from this sample, and forwards the
-//! rest, as the kernel would.
+//! rest, as the kernel would. Likewise a few packets to a stale neighbour: sending
+//! one itself, the kernel has the neighbour confirmed, or finds that it is gone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -60,8 +61,9 @@ pub struct Forward {
     pub dst: Mac,
     /// The egress port's Ethernet address.
     pub src: Mac,
-    /// The packet leaves by the port it came in on.
-    pub hairpin: bool,
+    /// The kernel should see such packets now and then, and why: it leaves by the
+    /// port it came in on, or its neighbour is stale.
+    pub sample: Option<PuntReason>,
 }
 
 /// A verdict, and what was done to the packet on the way to it.
@@ -274,7 +276,7 @@ fn forward(
     if packet.len > mtu.min(egress.mtu) as usize {
         return punt(PuntReason::TooBig);
     }
-    let Some(dst) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
+    let Some(neigh) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
         return punt(PuntReason::NoNeighbor);
     };
     let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
@@ -284,9 +286,13 @@ fn forward(
         port: to,
         generation: egress.generation,
         len,
-        dst,
+        dst: neigh.mac,
         src: egress.mac,
-        hairpin: to == port,
+        sample: if to == port {
+            Some(PuntReason::Hairpin)
+        } else {
+            neigh.stale.then_some(PuntReason::StaleNeighbor)
+        },
     })
 }
 

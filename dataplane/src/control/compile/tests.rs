@@ -282,7 +282,7 @@ fn neighbours_of_ports_that_can_be_sent_to() {
         let _ = m.apply(Event::Neighbor(Neighbor { ifindex: IfIndex(oif), addr, mac, state }));
     }
     let known: Vec<_> =
-        run(&m).neighbors.into_iter().map(|((port, _), mac)| (port.0, mac.0[5])).collect();
+        run(&m).neighbors.into_iter().map(|((port, _), n)| (port.0, n.mac.0[5])).collect();
     assert_eq!(known, [(10, 1), (20, 2)]);
 }
 

@@ -205,7 +205,7 @@ fn ipv6_routes_on_links_stand_side_by_side() {
 }
 
 #[test]
-fn only_a_usable_address_dirties_neighbours() {
+fn only_what_is_sent_by_dirties_neighbours() {
     let mut m = two_links();
     let n = |state, mac| {
         let addr = "10.0.0.9".parse().unwrap();
@@ -214,7 +214,9 @@ fn only_a_usable_address_dirties_neighbours() {
     let mac = Some(Mac([2; 6]));
     assert!(!m.apply(n(0x01, None)).any(), "incomplete");
     assert!(m.apply(n(0x02, mac)).neighbors, "reachable");
-    assert!(!m.apply(n(0x04, mac)).any(), "stale");
+    assert!(!m.apply(n(0x10, mac)).any(), "probe: as good as reachable");
+    assert!(m.apply(n(0x04, mac)).neighbors, "stale");
+    assert!(!m.apply(n(0x04, mac)).any(), "stale still");
     assert!(m.apply(n(0x20, None)).neighbors, "failed");
 }
 

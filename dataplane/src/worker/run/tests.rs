@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::stats::{DropReason, PuntReason};
+use crate::tables::Namespace;
+use crate::tables::neigh::Neigh;
 use crate::worker::idle::{Idle, Sleep, run_loop};
 use crate::worker::sim::scene::{
     GENERATION, Scene, Setup, host_mac, host4, host6, port_mac, tag, udp, world,
@@ -181,6 +183,28 @@ fn hairpins_are_sampled_for_the_kernel_and_forwarded_beyond() {
     assert_eq!(punts(&scene, PortId(0), PuntReason::Hairpin), sampled);
     assert_eq!(scene.wires[0][0].sent_packets(), 3200 - sampled);
     assert_eq!(drops(&scene, PortId(0), DropReason::PuntLimit), 0);
+}
+
+#[test]
+fn stale_neighbours_are_sampled_now_and_then() {
+    let mut scene = scene(1, &Setup::default());
+    let mut stale = world(1, 1);
+    let ns = stale.namespaces[0].take().unwrap();
+    let mut neighbors = (*ns.neighbors).clone();
+    let neigh = Neigh { mac: host_mac(PortId(1)), stale: true };
+    neighbors.insert(PortId(1), host4(1).into(), neigh);
+    let (v4, v6, next_hops) = (ns.v4.clone(), ns.v6.clone(), ns.next_hops.clone());
+    let ns = Namespace { id: ns.id, v4, v6, next_hops, neighbors: Arc::new(neighbors) };
+    stale.namespaces[0] = Some(Arc::new(ns));
+    scene.world.publish(Arc::new(stale));
+    for (now, sampled) in [(0, 1), (9_999_999, 1), (10_000_000, 2), (40_000_000, 3)] {
+        for _ in 0..5 {
+            assert!(scene.wires[0][0].deliver(tag(PortId(0)), &across(PortId(0), false, b"")));
+        }
+        rounds(&mut scene, 1, now);
+        assert_eq!(punts(&scene, PortId(0), PuntReason::StaleNeighbor), sampled, "at {now} ns");
+        scene.drain_punts();
+    }
 }
 
 #[test]

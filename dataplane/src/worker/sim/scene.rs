@@ -19,6 +19,7 @@ use crate::port::{BATCH, Depot, FromWorker, Mesh, PuntQueue, ToWorker, owner};
 use crate::stats::WorkerStats;
 use crate::sync::{Doorbell, Publisher};
 use crate::tables::fib::{Fib4, Fib6};
+use crate::tables::neigh::Neigh;
 use crate::tables::{Namespace, NextHop, Port, RpFilter, World};
 use crate::wire::{checksum, ethernet, ipv4::Ipv4, ipv6::Ipv6, l4};
 use crate::worker::{Config, Parts, Worker};
@@ -99,7 +100,7 @@ fn namespace(tenant: u16, ports: [PortId; 2]) -> Namespace {
             sides()
                 .flat_map(|(side, port)| {
                     [IpAddr::from(host4(side)), IpAddr::from(host6(side))]
-                        .map(|addr| (port, addr, host_mac(port)))
+                        .map(|addr| (port, addr, Neigh::fresh(host_mac(port))))
                 })
                 .collect(),
         ),

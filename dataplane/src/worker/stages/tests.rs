@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{IfIndex, NsId};
 use crate::tables::fib::{Fib4, Fib6};
+use crate::tables::neigh::Neigh;
 use crate::wire::checksum;
 use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6, port_mac, tenant_ns};
 
@@ -37,7 +38,7 @@ fn how(len: u16) -> Forward {
         len,
         dst: host_mac(OUT),
         src: port_mac(OUT),
-        hairpin: false,
+        sample: None,
     }
 }
 
@@ -203,7 +204,11 @@ fn a_port_of_another_namespace_is_no_way_out() {
     let other = PortId(3);
     let leak = with_ns(|ns| {
         ns.next_hops = [NextHop::Forward { port: other, gateway: None, mtu: 1500 }; 2].into();
-        Arc::make_mut(&mut ns.neighbors).insert(other, host4(1).into(), host_mac(other));
+        Arc::make_mut(&mut ns.neighbors).insert(
+            other,
+            host4(1).into(),
+            Neigh::fresh(host_mac(other)),
+        );
     });
     assert_eq!(verdict(&leak, &packet4()), punt(PuntReason::KernelRoute));
     // The port has moved, the table not yet.
@@ -221,7 +226,7 @@ fn gateways_are_asked_for_instead_of_the_destination() {
         ns.v4 = Arc::new(Fib4::build([(Ipv4Addr::UNSPECIFIED, 0, 0)]));
         ns.next_hops =
             [NextHop::Forward { port: OUT, gateway: Some(gateway), mtu: 1500 }; 1].into();
-        Arc::make_mut(&mut ns.neighbors).insert(OUT, gateway, Mac([9; 6]));
+        Arc::make_mut(&mut ns.neighbors).insert(OUT, gateway, Neigh::fresh(Mac([9; 6])));
     });
     let expected = Forward { dst: Mac([9; 6]), ..how(49) };
     assert_eq!(verdict(&world, &packet4()), Verdict::Forward(expected));
@@ -275,9 +280,24 @@ fn the_source_must_be_believed() {
 #[test]
 fn leaving_where_it_came_in_is_marked() {
     let back = scene::udp(IN, host4(1).into(), host4(0).into(), b"payload");
-    let expected =
-        Forward { port: IN, dst: host_mac(IN), src: port_mac(IN), hairpin: true, ..how(49) };
+    let expected = Forward {
+        port: IN,
+        dst: host_mac(IN),
+        src: port_mac(IN),
+        sample: Some(PuntReason::Hairpin),
+        ..how(49)
+    };
     assert_eq!(verdict(&scene::world(2, 1), &back), Verdict::Forward(expected));
+}
+
+#[test]
+fn a_stale_neighbour_is_sent_to_and_marked() {
+    let world = with_ns(|ns| {
+        let stale = Neigh { mac: host_mac(OUT), stale: true };
+        Arc::make_mut(&mut ns.neighbors).insert(OUT, host4(1).into(), stale);
+    });
+    let sample = Some(PuntReason::StaleNeighbor);
+    assert_eq!(verdict(&world, &packet4()), Verdict::Forward(Forward { sample, ..how(49) }));
 }
 
 #[test]
@@ -346,7 +366,7 @@ fn any_world() -> impl Strategy<Value = World> {
                             (0..8)
                                 .flat_map(|port| {
                                     [host4(1).into(), host6(1).into()]
-                                        .map(|addr| (PortId(port), addr, Mac([7; 6])))
+                                        .map(|addr| (PortId(port), addr, Neigh::fresh(Mac([7; 6]))))
                                 })
                                 .collect(),
                         ),
@@ -371,7 +391,7 @@ proptest! {
         {
             let egress = world.ports[how.port.index()].as_ref().expect("an existing port");
             prop_assert_eq!(egress.ns, ingress.ns);
-            prop_assert_eq!(how.hairpin, how.port.0 == port);
+            prop_assert_eq!(how.sample.is_some(), how.port.0 == port);
         }
     }
 
