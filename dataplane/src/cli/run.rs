@@ -10,6 +10,10 @@ use super::{Bind, Run, Xdp};
 pub(crate) fn run(args: &Run) -> Result<()> {
     let selectors: Vec<Selector> =
         args.netns.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
+    let mode = match args.bind {
+        Bind::Copy => xsk::Mode::Copy,
+        Bind::ZeroCopy => xsk::Mode::ZeroCopy,
+    };
     let config = runtime::Config {
         selectors,
         all: args.all,
@@ -23,12 +27,9 @@ pub(crate) fn run(args: &Run) -> Result<()> {
             },
             memory: xsk::Options {
                 frames: args.frames,
-                frame_size: args.frame_size,
+                frame_size: args.frame_size.unwrap_or_else(|| mode.least_frame_size()),
                 ring_size: args.ring_size,
-                mode: match args.bind {
-                    Bind::Copy => xsk::Mode::Copy,
-                    Bind::ZeroCopy => xsk::Mode::ZeroCopy,
-                },
+                mode,
             },
             max_ports: args.max_ports,
         },

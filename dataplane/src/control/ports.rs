@@ -8,7 +8,7 @@
 //!
 //! The frames come before the program, since attaching makes a zero-copy driver take
 //! what it finds, and one that finds none need not look again: igb with vectors of
-//! their own for RX and TX (Linux up to 6.18 at least) wakes only the latter.
+//! their own for RX and TX (seen on Linux 6.18.15) wakes only the latter.
 //!
 //! Ceasing is the reverse: entry off and sockets out of the XSKMAP first, so that
 //! packets go to the kernel from there on; then the workers give the queues back.
