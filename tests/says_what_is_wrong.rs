@@ -59,6 +59,8 @@ fn unknown_names() {
     refused(&["run", "--netns", router, "--netns", router], 1, &["same namespace"]);
     refused(&["run", "--netns", router, "--device", "eth7"], 1, &["eth7", "a0", "b0"]);
     refused(&["run", "--netns", router, "--frame-size", "3000"], 1, &["3000", "2048"]);
+    let short = ["run", "--netns", router, "--bind", "zero-copy", "--frame-size", "2048"];
+    refused(&short, 1, &["zero-copy", "4096"]);
     refused(&["run", "--netns", router, "--pin", "4000"], 1, &["4000"]);
     refused(&["show", "ports", "--api", "/run/nslab-nobody"], 1, &["/run/nslab-nobody", "--api"]);
     assert!(!has_program(tenant.router(), "a0"));

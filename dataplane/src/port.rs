@@ -32,6 +32,8 @@ pub enum ToWorker<Q> {
         queue: QueueId,
         /// Its rings.
         io: Q,
+        /// Frames that are in its fill ring already.
+        posted: usize,
     },
     /// Stop driving all queues of this port and give them back.
     RemovePort {

@@ -62,9 +62,10 @@ pub(crate) struct Run {
     /// hundred queues can receive; the first have most.
     #[arg(long, default_value_t = 32_768)]
     pub(crate) frames: u32,
-    /// Bytes a frame: 2048, or 4096 for MTUs above 1778.
-    #[arg(long, default_value_t = 2048)]
-    pub(crate) frame_size: u32,
+    /// Bytes a frame: 2048, or 4096 for MTUs above 1778 and for zero-copy. The default
+    /// is the least that the way of binding allows.
+    #[arg(long)]
+    pub(crate) frame_size: Option<u32>,
     /// Entries of each AF_XDP ring, a power of two.
     #[arg(long, default_value_t = 1024)]
     pub(crate) ring_size: u32,

@@ -7,6 +7,10 @@ use super::{Bind, Run, Xdp};
 
 /// Runs the command.
 pub(crate) fn run(args: &Run) -> Result<()> {
+    let mode = match args.bind {
+        Bind::Copy => xsk::Mode::Copy,
+        Bind::ZeroCopy => xsk::Mode::ZeroCopy,
+    };
     let config = runtime::Config {
         selectors: args.netns.clone(),
         all: args.all,
@@ -20,12 +24,9 @@ pub(crate) fn run(args: &Run) -> Result<()> {
             },
             memory: xsk::Options {
                 frames: args.frames,
-                frame_size: args.frame_size,
+                frame_size: args.frame_size.unwrap_or_else(|| mode.least_frame_size()),
                 ring_size: args.ring_size,
-                mode: match args.bind {
-                    Bind::Copy => xsk::Mode::Copy,
-                    Bind::ZeroCopy => xsk::Mode::ZeroCopy,
-                },
+                mode,
             },
             max_ports: args.max_ports,
         },

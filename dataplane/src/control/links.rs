@@ -9,7 +9,7 @@ use super::error::Error;
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::port::{BATCH, Depot, FromWorker, Mesh, ToWorker};
 use crate::stats::WorkerStats;
-use crate::xsk::{Frame, Queue};
+use crate::xsk::{Bound, Frame, Queue};
 
 /// A worker answers within one round; this is for a machine that stands still.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ impl Workers {
         self.workers.len() as u16
     }
 
-    /// Gives a queue to a worker.
+    /// Gives a queue to a worker, with `posted` frames in it to receive into.
     pub fn add_queue(
         &self,
         worker: WorkerId,
@@ -69,9 +69,10 @@ impl Workers {
         generation: Generation,
         queue: QueueId,
         io: Queue,
+        posted: usize,
     ) {
         // One that ended is found by whoever started it; its queue dies with it.
-        let _ = self.tell(worker, ToWorker::AddQueue { port, generation, queue, io });
+        let _ = self.tell(worker, ToWorker::AddQueue { port, generation, queue, io, posted });
     }
 
     /// False: the worker ended, and with it what it was sent.
@@ -123,6 +124,18 @@ impl Workers {
         }
         self.put_spare();
         std::mem::take(&mut self.dead)
+    }
+
+    /// Gives a new queue its first frames to receive into, as many of `frames` as
+    /// no worker holds. The rest is the worker's to give.
+    pub fn fill(&mut self, bound: &mut Bound, frames: u32) {
+        while self.spare.len() < frames as usize {
+            let Some(magazine) = self.depot.pop() else { break };
+            self.spare.extend(magazine);
+        }
+        bound.queue.set_fill_target(frames);
+        bound.posted += bound.queue.refill(&mut self.spare);
+        self.put_spare();
     }
 
     /// Gives frames to whoever needs them.

@@ -1,9 +1,14 @@
 //! Ports: devices become them and stop being them.
 //!
 //! Becoming a port, in this order, each step undone if a later one fails:
-//! sockets on all queues, a program instance attached (it passes everything, for
-//! the port's entry in the map is still empty), sockets into the XSKMAP, queues to
-//! the workers. Only then `refresh` publishes the port and switches its entry on.
+//! sockets on all queues, frames to receive into, a program instance attached (it
+//! passes everything, for the port's entry in the map is still empty), sockets into
+//! the XSKMAP, queues to the workers. Only then `refresh` publishes the port and
+//! switches its entry on.
+//!
+//! The frames come before the program, since attaching makes a zero-copy driver take
+//! what it finds, and one that finds none need not look again: igb with vectors of
+//! their own for RX and TX (seen on Linux 6.18.15) wakes only the latter.
 //!
 //! Ceasing is the reverse: entry off and sockets out of the XSKMAP first, so that
 //! packets go to the kernel from there on; then the workers give the queues back.
@@ -88,7 +93,7 @@ impl Control {
         let frames = self.allot(queues)?;
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
-        let made = self.make(&netns, link, (queues, strict), (id, generation, ns))?;
+        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns))?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
@@ -117,10 +122,10 @@ impl Control {
         );
         let target = Target { generation, netns: netns.clone(), ifindex: link.ifindex };
         self.targets.set(id, target);
-        for (q, mut bound) in states.iter().zip(made.bound) {
-            bound.queue.set_fill_target(q.frames);
+        for (q, bound) in states.iter().zip(made.bound) {
             let worker = owner(id, q.queue, self.workers.count());
-            self.workers.add_queue(worker, id, generation, q.queue, bound.queue);
+            let (io, posted) = (bound.queue, bound.posted);
+            self.workers.add_queue(worker, id, generation, q.queue, io, posted);
         }
         self.ports.put(PortState {
             generation,
@@ -147,7 +152,7 @@ impl Control {
         &mut self,
         netns: &Netns,
         link: &Link,
-        (queues, strict): (u16, bool),
+        (frames, strict): (&[u32], bool),
         (port, generation, ns): (PortId, Generation, NsId),
     ) -> Result<Made, Error> {
         let at = |source| Error::Xsk { netns: netns.name().to_owned(), source };
@@ -156,7 +161,7 @@ impl Control {
         let patience = if strict { REBIND_STRICT } else { REBIND };
         let mut bound = Vec::new();
         let opened = netns.run(|| {
-            for queue in 0..queues {
+            for queue in 0..frames.len() as u16 {
                 bound.push(xsk::open(&memory, xsk::At { device, ifindex, queue }, patience)?);
             }
             Ok(())
@@ -164,6 +169,9 @@ impl Control {
         if let Err(e) = opened {
             self.close(bound);
             return Err(at(e));
+        }
+        for (bound, frames) in bound.iter_mut().zip(frames) {
+            self.workers.fill(bound, *frames);
         }
         let kind = match link.kind {
             LinkKind::Veth => bpf::DeviceKind::Veth,

@@ -254,13 +254,13 @@ impl<Q: Queue> Driver<Q> {
     /// Does what a message says; true if it was to stop.
     fn obey(&mut self, message: ToWorker<Q>) -> bool {
         match message {
-            ToWorker::AddQueue { port, generation, queue, io } => {
+            ToWorker::AddQueue { port, generation, queue, io, posted } => {
                 let owned = Owned {
                     port,
                     generation,
                     queue,
                     io,
-                    posted: 0,
+                    posted,
                     in_flight: 0,
                     touched: false,
                     pending: false,

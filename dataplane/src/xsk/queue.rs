@@ -129,7 +129,9 @@ impl Queue {
         }
     }
 
-    /// Tops up the fill ring from `pool`.
+    /// Tops up the fill ring from `pool`, and wakes the driver where it waits for
+    /// that. It may have begun to wait after the ring was last topped up: so it is
+    /// asked each time.
     #[inline]
     pub fn refill(&mut self, pool: &mut Vec<Frame>) -> usize {
         let size = self.memory.options().ring_size;
@@ -148,7 +150,7 @@ impl Queue {
             total += n;
             want -= n;
         }
-        if total > 0 && self.fill.needs_wakeup() {
+        if held as usize + total > 0 && self.fill.needs_wakeup() {
             kick::wake_rx(self.fd);
         }
         total

@@ -34,6 +34,8 @@ pub struct Bound {
     pub mode: Mode,
     /// For the XSKMAP and for [`stats`]; valid as long as the queue lives.
     pub fd: RawFd,
+    /// Frames that it was given to receive into.
+    pub posted: usize,
 }
 
 /// Binds a queue. The calling thread must be in the device's namespace. Blocks for
@@ -68,7 +70,7 @@ pub fn open(memory: &Memory, at: At<'_>, patience: Duration) -> Result<Bound, Er
         source,
     })?;
     let mode = if flags & XDP_OPTIONS_ZEROCOPY != 0 { Mode::ZeroCopy } else { Mode::Copy };
-    Ok(Bound { queue: Queue::new(memory.clone(), rings), mode, fd })
+    Ok(Bound { queue: Queue::new(memory.clone(), rings), mode, fd, posted: 0 })
 }
 
 /// What the kernel counted on a socket.

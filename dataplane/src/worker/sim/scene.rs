@@ -291,7 +291,7 @@ impl Scene {
         let mut wires = Vec::new();
         for queue in (0..setup.queues).map(QueueId) {
             let (io, wire) = super::queue(setup.sizes);
-            let add = ToWorker::AddQueue { port, generation: GENERATION, queue, io };
+            let add = ToWorker::AddQueue { port, generation: GENERATION, queue, io, posted: 0 };
             let inbox = &self.inboxes[owner(port, queue, setup.workers).index()];
             inbox.send(add).expect("the worker is there");
             wires.push(wire);
