@@ -53,6 +53,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The socket that the zero-copy memory was registered with is no longer bound, or
+    /// (for the library says `ENOMEM` to that, too) there is no memory for the rings.
+    #[error(
+        "queue {queue} of {device} cannot share the zero-copy memory; if the device that became \
+         a port first was deleted or moved, nsplane has to be restarted"
+    )]
+    NotShared {
+        /// The device.
+        device: String,
+        /// The queue.
+        queue: u16,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The device has another name by now, or is gone.
     #[error("{device} is no longer the name of device {ifindex}")]
     Renamed {

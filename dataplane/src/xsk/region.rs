@@ -371,6 +371,11 @@ fn bind_error(
         Some(libc::EINVAL | libc::ENOENT) if mode == Mode::ZeroCopy => {
             Error::Unsupported { device, queue, mode: mode.name(), source }
         }
+        // What the first device's going away leads to: a memory whose first socket is
+        // used up, or is not bound (decision 4).
+        Some(libc::ENOMEM | libc::EBADF) if mode == Mode::ZeroCopy => {
+            Error::NotShared { device, queue, source }
+        }
         _ => Error::Bind { device, queue, source },
     }
 }
