@@ -2,13 +2,16 @@
 //! wrong usage), and nothing changed on the host.
 
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nsplane_tests::netns::Netns;
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::tenant::{Tenant, TenantSpec};
 
 fn nsplane(args: &[&str]) -> Output {
-    let api = std::env::temp_dir().join(format!("nslab-{}-bad", std::process::id()));
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let api = std::env::temp_dir().join(format!("nslab-{}-bad-{number}", std::process::id()));
     let mut command = Command::new(Nsplane::binary().unwrap());
     command.args(args);
     if args.first() == Some(&"run") {
