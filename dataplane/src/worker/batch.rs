@@ -13,8 +13,8 @@ use crate::tables::World;
 /// How many packets ahead of the one decided on are being fetched.
 const PREFETCH: usize = 8;
 
-/// Nanoseconds between two packets that are punted because of a stale neighbour.
-const STALE_SAMPLE: u64 = 10_000_000;
+/// Nanoseconds between two packets that are punted because of one stale neighbour.
+const STALE_SAMPLE: u64 = 1_000_000_000;
 
 /// Where a batch came from.
 #[derive(Clone, Copy)]
@@ -114,7 +114,7 @@ impl<Q: Queue> Driver<Q> {
             match decision.verdict {
                 Verdict::Forward(how) => {
                     if let Some(reason) = how.sample
-                        && self.may_sample(origin, reason, now)
+                        && self.may_sample(origin, &how, reason, now)
                     {
                         self.punt(origin, frame, reason, tally);
                         continue;
@@ -144,14 +144,18 @@ impl<Q: Queue> Driver<Q> {
     /// to spare and room in the queue. To stale neighbours few packets will do, and
     /// for the seconds until the kernel has heard of one the table goes on saying
     /// "stale".
-    fn may_sample(&mut self, origin: Origin, reason: PuntReason, now: u64) -> bool {
+    fn may_sample(&mut self, origin: Origin, how: &Forward, reason: PuntReason, now: u64) -> bool {
         let stale = reason == PuntReason::StaleNeighbor;
-        if self.punts.is_full() || (stale && now < self.next_stale_sample) {
+        // Neighbours that share a slot wait for each other; none waits for good, since
+        // one that was sampled is not stale for long.
+        let slot = how.dst.0.iter().fold(how.port.0 as u8, |sum, byte| sum.rotate_left(3) ^ byte);
+        let due = &mut self.stale_due[usize::from(slot)];
+        if self.punts.is_full() || (stale && now < *due) {
             return false;
         }
         let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
         if may && stale {
-            self.next_stale_sample = now.saturating_add(STALE_SAMPLE);
+            *due = now.saturating_add(STALE_SAMPLE);
         }
         may
     }

@@ -131,8 +131,9 @@ pub(super) struct Driver<Q: Queue> {
     punt_bell: Arc<Doorbell>,
     /// Something was punted this round.
     pub(super) punted: bool,
-    /// When the next packet to a stale neighbour may be punted.
-    pub(super) next_stale_sample: u64,
+    /// When the next packet to a stale neighbour may be punted, by a hash of the
+    /// neighbour: no table that a flood of them could make grow.
+    pub(super) stale_due: [u64; 256],
     pub(super) mesh: Arc<Mesh<FrameOf<Q>>>,
     /// Workers that were handed something this round.
     pub(super) to_ring: Box<[bool]>,
@@ -179,7 +180,7 @@ impl<Q: Queue> Worker<Q> {
             punts,
             punt_bell,
             punted: false,
-            next_stale_sample: 0,
+            stale_due: [0; 256],
             to_ring: vec![false; usize::from(mesh.workers())].into(),
             mesh,
             outbox,

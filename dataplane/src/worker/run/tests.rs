@@ -197,7 +197,7 @@ fn stale_neighbours_are_sampled_now_and_then() {
     let ns = Namespace { id: ns.id, v4, v6, next_hops, neighbors: Arc::new(neighbors) };
     stale.namespaces[0] = Some(Arc::new(ns));
     scene.world.publish(Arc::new(stale));
-    for (now, sampled) in [(0, 1), (9_999_999, 1), (10_000_000, 2), (40_000_000, 3)] {
+    for (now, sampled) in [(0, 1), (999_999_999, 1), (1_000_000_000, 2), (4_000_000_000, 3)] {
         for _ in 0..5 {
             assert!(scene.wires[0][0].deliver(tag(PortId(0)), &across(PortId(0), false, b"")));
         }
