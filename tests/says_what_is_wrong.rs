@@ -4,6 +4,7 @@
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nsplane_bench::Sink;
 use nsplane_tests::netns::Netns;
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::tenant::{Tenant, TenantSpec};
@@ -84,6 +85,18 @@ fn a_device_that_does_not_fit() {
         &["zero-copy", router.name()],
     );
     assert!(!has_program(router, "a0"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_that_another_program_holds() {
+    let tenant = Tenant::new("program", &TenantSpec::default()).unwrap();
+    let router = tenant.router();
+    let _holder = Sink::attach(router, "b0", 1).unwrap();
+    let said = ["b0", router.name(), "another XDP program", "ip link show"];
+    refused(&["run", "--netns", router.name()], 1, &said);
+    assert!(!has_program(router, "a0"), "a0 was left with a program");
+    assert!(has_program(router, "b0"), "the other program is gone");
 }
 
 #[test]
