@@ -152,8 +152,10 @@ impl Control {
 
     /// From here on `follower` tells of the namespace's changes.
     pub fn follow(&mut self, ns: NsId, follower: Box<dyn Follower>) {
-        if let Some(n) = self.namespace_mut(ns) {
-            n.follower = Some(follower);
+        let Some(n) = self.namespace_mut(ns) else { return };
+        n.follower = Some(follower);
+        if n.mirror.lost {
+            self.resync(ns);
         }
     }
 
