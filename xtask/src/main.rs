@@ -9,6 +9,7 @@ mod demo;
 mod ebpf;
 mod layers;
 mod progress;
+mod scale;
 mod setup;
 mod stages;
 mod testing;
@@ -47,6 +48,8 @@ enum Command {
     },
     /// Two tenants with the same addresses, routed by the kernel, then by nsplane.
     Demo(demo::Args),
+    /// Many namespaces: what each costs, and whether anything gets slow.
+    Scale(scale::Args),
     /// Unit and property tests; as root the namespace tests too.
     Test(testing::Args),
     /// Exactly what CI runs: style, layers, eBPF objects, tests, documentation, demo.
@@ -73,6 +76,7 @@ fn run(command: &Command) -> Result<()> {
             if *check { ebpf::check_committed(&root).map(drop) } else { ebpf::build_all(&root) }
         }
         Command::Demo(args) => demo::demo(&root, args),
+        Command::Scale(args) => scale::scale(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),
     }
