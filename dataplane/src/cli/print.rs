@@ -21,7 +21,10 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
 pub(crate) fn table(view: &View) -> String {
     match view {
         View::Namespaces(v) => columns(
-            &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "RESYNCS", "IPV4", "IPV6"],
+            &[
+                "NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "RESYNCS", "IPV4",
+                "IPV6",
+            ],
             v.iter().map(|n| {
                 vec![
                     n.name.clone(),
@@ -38,10 +41,27 @@ pub(crate) fn table(view: &View) -> String {
             }),
         ),
         View::Resources(v) => columns(
-            &["NAMESPACES", "PORTS", "CLOSING", "SOCKETS", "FRAMES", "IN-RINGS", "MAP-PORTS", "MAP-ADDRS", "MAP-ROUTES"],
+            &[
+                "NAMESPACES",
+                "PORTS",
+                "CLOSING",
+                "SOCKETS",
+                "FRAMES",
+                "IN-RINGS",
+                "MAP-PORTS",
+                "MAP-ADDRS",
+                "MAP-ROUTES",
+            ],
             v.iter().map(|r| {
                 let of_maps = [r.map_ports, r.map_addresses, r.map_routes];
-                let held = [r.namespaces, r.ports, r.closing, r.sockets, r.frames as usize, r.frames_in_rings];
+                let held = [
+                    r.namespaces,
+                    r.ports,
+                    r.closing,
+                    r.sockets,
+                    r.frames as usize,
+                    r.frames_in_rings,
+                ];
                 held.iter().chain(&of_maps).map(usize::to_string).collect()
             }),
         ),

@@ -58,7 +58,15 @@ impl Workers {
         depot: Arc<Depot<Frame>>,
         mesh: Arc<Mesh<Frame>>,
     ) -> Self {
-        Self { workers, answers, depot, mesh, spare: Vec::new(), dead: Vec::new(), returned: Vec::new() }
+        Self {
+            workers,
+            answers,
+            depot,
+            mesh,
+            spare: Vec::new(),
+            dead: Vec::new(),
+            returned: Vec::new(),
+        }
     }
 
     /// The workers in the order of their numbers.

@@ -13,8 +13,8 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::events::{self, Applied, FromKernel, Listeners};
-use super::signals::Signals;
 use super::progress::Progress;
+use super::signals::Signals;
 use super::{Config, Error, leave, workers};
 use crate::api::{Call, Listener, Response};
 use crate::control::Control;

@@ -25,14 +25,14 @@ use sample::Sample;
 
 /// `cargo xtask soak`.
 #[derive(Clone, Debug, clap::Args)]
-#[group(id = "what", required = true)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["moves", "namespaces"]))]
 pub(crate) struct Args {
     /// Move a device so many times between two tenants alike, under load.
-    #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     moves: Option<u64>,
     /// Make and remove so many namespaces with two devices each, in bursts, with packets
     /// in them.
-    #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u64).range(3..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..))]
     namespaces: Option<u64>,
     /// Decides how long the device stays each time, and in which order namespaces go.
     #[arg(long, default_value_t = 1)]
