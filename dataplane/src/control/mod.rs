@@ -27,14 +27,16 @@ pub mod view;
 
 mod query;
 mod refresh;
+mod rules;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::warn;
 
-pub use devices::{check, first_namespace};
+pub use devices::{Seen, check, first_namespace};
 pub use error::Error;
+pub use rules::{Driven, PortChanges};
 pub use settings::Settings;
 
 use crate::bpf::Bpf;
@@ -145,13 +147,6 @@ impl Control {
             self.remove_namespace(ns);
         }
         self.workers.stop()
-    }
-
-    /// The namespace that a name belongs to.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<NsId> {
-        let found = self.namespaces.iter().find(|(_, n)| n.netns.name() == name);
-        found.map(|(i, _)| self.ns_id(i))
     }
 
     /// A namespace's handle.
