@@ -4,6 +4,7 @@
 //! a port) never mix: an ifindex means nothing without its namespace.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,31 @@ impl fmt::Display for Mac {
     }
 }
 
+/// A text that is no Ethernet address.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no Ethernet address, such as 02:00:00:00:00:01")]
+pub struct MacError(String);
+
+impl FromStr for Mac {
+    type Err = MacError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let byte = |part: &str| {
+            let plain = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            plain.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+        };
+        let bytes: Option<Vec<u8>> = s.split(':').map(byte).collect();
+        let bytes = bytes.and_then(|b| <[u8; 6]>::try_from(b).ok());
+        bytes.map(Self).ok_or_else(|| MacError(s.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl Serialize for Mac {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
@@ -113,5 +139,11 @@ mod tests {
     #[test]
     fn mac_is_shown_as_iproute2_does() {
         assert_eq!(Mac([2, 0, 0, 0xab, 0, 1]).to_string(), "02:00:00:ab:00:01");
+        assert_eq!("02:00:00:AB:00:01".parse(), Ok(Mac([2, 0, 0, 0xab, 0, 1])));
+        for wrong in
+            ["", "02:00:00:ab:00", "02:00:00:ab:00:01:02", "2:0:0:ab:0:1", "02:00:00:ab:00:+1"]
+        {
+            assert!(wrong.parse::<Mac>().is_err(), "{wrong}");
+        }
     }
 }

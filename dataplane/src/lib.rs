@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 | [`id`] [`stats`] [`wire`] [`sync`] [`sys`] |
 //! | 1 | [`netns`] [`netlink`] [`xsk`] [`bpf`] |
-//! | 2 | [`tables`] [`port`] |
+//! | 2 | [`tables`] [`port`] [`config`] |
 //! | 3 | [`control`] [`worker`] |
 //! | 4 | [`api`] [`runtime`] |
 #![deny(unsafe_code)]
@@ -24,6 +24,7 @@ pub mod netns;
 #[allow(unsafe_code, reason = "rings and frames shared with the kernel")]
 pub mod xsk;
 
+pub mod config;
 pub mod port;
 pub mod tables;
 

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("bpf", 1),
     ("tables", 2),
     ("port", 2),
+    ("config", 2),
     ("control", 3),
     ("worker", 3),
     ("api", 4),

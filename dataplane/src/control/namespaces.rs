@@ -13,6 +13,7 @@ use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
 use super::plan;
 use super::totals::Totals;
+use crate::config;
 use crate::id::{IfIndex, NsId, PortId};
 use crate::netlink::{Event, Link};
 use crate::netns::Netns;
@@ -28,6 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub struct NamespaceState {
     /// The namespace, held open.
     pub netns: Arc<Netns>,
+    /// What the operator says of it.
+    pub rule: Arc<config::Namespace>,
     /// Its kernel state as last heard.
     pub mirror: Mirror,
     /// Its ports by device.
@@ -56,12 +59,17 @@ pub struct Refused {
 }
 
 impl Control {
-    /// Takes a namespace in, with its state as dumped. Its devices become ports by
+    /// Takes a namespace in, with its state as dumped, to be driven by `rule`. Its devices become ports by
     /// [`Self::grow`].
     ///
     /// # Errors
     /// The namespace is there already under another name, or there are too many.
-    pub fn add_namespace(&mut self, netns: Arc<Netns>, mirror: Mirror) -> Result<NsId, Error> {
+    pub fn add_namespace(
+        &mut self,
+        netns: Arc<Netns>,
+        mirror: Mirror,
+        rule: Arc<config::Namespace>,
+    ) -> Result<NsId, Error> {
         if let Some((_, n)) =
             self.namespaces.iter().find(|(_, n)| n.netns.cookie() == netns.cookie())
         {
@@ -76,6 +84,7 @@ impl Control {
         info!(netns = netns.name(), cookie = netns.cookie().0, "namespace");
         self.namespaces.put(NamespaceState {
             netns,
+            rule,
             mirror,
             ports: BTreeMap::new(),
             refused: BTreeMap::new(),

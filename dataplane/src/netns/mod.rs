@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod pattern;
 mod select;
 mod watch;
 
@@ -36,6 +37,7 @@ use thiserror::Error;
 use crate::id::NetnsCookie;
 use crate::sys;
 
+pub use pattern::{Pattern, PatternError};
 pub use select::{Selector, SelectorError, list_all, open, open_each};
 pub use watch::{Change, Watcher};
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hashbrown::HashSet;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Netns, Origin, open_file, same_file};
 
@@ -25,7 +26,8 @@ const MOUNT_WAIT: Duration = Duration::from_millis(10);
 /// anything else a name in `/run/netns` (then `/var/run/docker/netns`). A bare
 /// number is a name, as it is for `ip netns`. `All` is asked for by an option of
 /// its own, since a namespace may be called `all`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Selector {
     /// By name.
     Name(String),
@@ -65,6 +67,25 @@ impl FromStr for Selector {
             return Err(SelectorError::Name(s.to_owned()));
         }
         Ok(Self::Name(s.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = SelectorError;
+
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        s.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(s: Selector) -> Self {
+        match s {
+            Selector::Name(name) => name,
+            Selector::Path(path) => path.display().to_string(),
+            Selector::Pid(pid) => format!("pid:{pid}"),
+            Selector::All => "*".to_owned(),
+        }
     }
 }
 

@@ -46,7 +46,8 @@ impl Daemon<'_> {
     ) -> Result<(), Error> {
         let strict = self.config.settings.strict;
         for (netns, monitor, mirror) in states {
-            let ns = self.control.add_namespace(netns, mirror)?;
+            let rule = self.config.rule_of(&netns);
+            let ns = self.control.add_namespace(netns, mirror, rule)?;
             self.listeners.listen(ns, monitor);
             while self.control.grow(ns, Instant::now(), strict)? {
                 if let Some(signal) = self.signals.pending().await {
@@ -187,7 +188,8 @@ impl Daemon<'_> {
     fn take_in(&mut self, selector: &Selector) -> Result<NsId, Error> {
         let netns = Arc::new(netns::open(selector)?);
         let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
-        let ns = self.control.add_namespace(netns, mirror)?;
+        let rule = self.config.rule_of(&netns);
+        let ns = self.control.add_namespace(netns, mirror, rule)?;
         self.listeners.listen(ns, monitor);
         Ok(ns)
     }

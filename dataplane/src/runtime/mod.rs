@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::api::{ListenError, Listener};
 use crate::bpf::{self, Bpf};
+use crate::config;
 use crate::control::error::told;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Settings};
@@ -50,6 +51,14 @@ pub struct Config {
     pub punt_rate: u32,
     /// The API's socket.
     pub api: PathBuf,
+}
+
+impl Config {
+    /// What is to be done with a namespace.
+    fn rule_of(&self, netns: &Netns) -> Arc<config::Namespace> {
+        let by_name = Selector::Name(netns.name().to_owned());
+        Arc::new(config::Namespace::of(by_name))
+    }
 }
 
 /// Why nsplane does not run.

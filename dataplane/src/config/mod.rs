@@ -1,0 +1,199 @@
+//! The config file as plain data.
+//!
+//! [`File`] is what the TOML text says, every default filled in. What it means for
+//! the running whole is decided above: `control` obeys a namespace's [`Namespace`],
+//! `runtime` compares two files and applies the difference.
+//!
+//! Not here: what is in the kernel. A file is right or wrong by itself, whatever
+//! namespaces and devices there are.
+//!
+//! ```
+//! let file = nsplane::config::parse("[[namespace]]\nnetns = 'tenant-*'\nweight = 2\n")?;
+//! assert_eq!(file.namespaces[0].weight, 2);
+//! assert_eq!(file.workers.count, 1);
+//! # Ok::<(), nsplane::config::Error>(())
+//! ```
+
+mod member;
+mod parse;
+
+use serde::{Deserialize, Serialize};
+
+use crate::netns::{Pattern, Selector};
+
+pub use member::{Match, Member, PortRef, VlanProto, VlanTag};
+pub use parse::{Error, parse};
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Threads.
+    pub workers: Workers,
+    /// What is shared with the kernel.
+    pub memory: Memory,
+    /// Bounds.
+    pub limits: Limits,
+    /// How devices become ports.
+    pub devices: Devices,
+    /// Which namespaces are driven, and how; the first that fits counts.
+    #[serde(rename = "namespace")]
+    pub namespaces: Vec<Namespace>,
+    /// Parts of ports that belong to other namespaces than the port.
+    #[serde(rename = "member")]
+    pub members: Vec<Member>,
+}
+
+/// `[workers]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Workers {
+    /// Number of threads.
+    pub count: u16,
+    /// Their processors, in their order; chosen where empty.
+    pub pin: Vec<usize>,
+}
+
+/// `[memory]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Memory {
+    /// Frames, shared by all ports.
+    pub frames: u32,
+    /// Bytes a frame; None: the least that the way of binding allows.
+    pub frame_size: Option<u32>,
+    /// Entries of each ring.
+    pub ring_size: u32,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Most ports at one time.
+    pub max_ports: u16,
+    /// Packets a second that a namespace may punt, unless it has a rate of its own.
+    pub punt_rate: u32,
+}
+
+/// `[devices]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Devices {
+    /// How sockets are bound.
+    pub bind: Bind,
+    /// How the program is attached.
+    pub xdp: Xdp,
+}
+
+/// How sockets are bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bind {
+    /// The kernel copies: every device can do it.
+    #[default]
+    Copy,
+    /// The device reads and writes our memory.
+    ZeroCopy,
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Xdp {
+    /// Native where the driver can, else generic.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the stack, for every device.
+    Generic,
+}
+
+/// `[[namespace]]`: what is to be done with the namespaces that a selector means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Namespace {
+    /// Which namespaces.
+    pub netns: Selector,
+    /// Only devices with these names become ports; every eligible one if empty.
+    #[serde(default)]
+    pub devices: Vec<Pattern>,
+    /// Who may forward.
+    #[serde(default)]
+    pub tier: Tier,
+    /// What of the namespace's kernel configuration the operator says may be passed by.
+    #[serde(default)]
+    pub bypass: Vec<Bypass>,
+    /// Packets a second that each may punt; None: as `[limits]` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub punt_rate: Option<u32>,
+    /// Share of a worker's time, relative to the other namespaces; at least 1.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Namespace {
+    /// A selector with the default for all else.
+    #[must_use]
+    pub fn of(netns: Selector) -> Self {
+        Self {
+            netns,
+            devices: Vec::new(),
+            tier: Tier::Auto,
+            bypass: Vec::new(),
+            punt_rate: None,
+            weight: one(),
+        }
+    }
+}
+
+/// Who may forward a namespace's packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// The fastest that does it as the kernel would.
+    #[default]
+    Auto,
+    /// No faster than the workers.
+    Userspace,
+    /// The kernel alone: the namespace is watched and shown, and has no port.
+    Kernel,
+}
+
+/// A part of a namespace's kernel configuration that packets may be forwarded past,
+/// though it would have had a say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bypass {
+    /// nftables and iptables.
+    Netfilter,
+    /// Filters and shapers of devices.
+    Tc,
+    /// Policies of xfrm.
+    Xfrm,
+    /// Rules of policy routing.
+    Rules,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { count: 1, pin: Vec::new() }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { frames: 32_768, frame_size: None, ring_size: 1024 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_ports: 1024, punt_rate: 20_000 }
+    }
+}
