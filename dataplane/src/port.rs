@@ -1,7 +1,11 @@
 //! Messages between control and workers, and the rings between workers.
 
+mod depot;
+
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
+
+pub use depot::Depot;
 
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::stats::PuntReason;
@@ -103,10 +107,6 @@ pub struct Punted<F> {
 
 /// Packets to punt; full means drop and count.
 pub type PuntQueue<F> = ArrayQueue<Punted<F>>;
-
-/// Free frames that one thread has too many of and another may need, in
-/// magazines of one batch. It has few places: give full magazines.
-pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
 
 /// Where a packet that was decided on goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -115,12 +115,7 @@ impl Compiled {
         changed
     }
 
-    fn update_once(
-        &mut self,
-        mirror: &Mirror,
-        ports: &[(PortId, IfIndex)],
-        what: Which,
-    ) -> Which {
+    fn update_once(&mut self, mirror: &Mirror, ports: &[(PortId, IfIndex)], what: Which) -> Which {
         if self.next_hops.is_empty() {
             self.next_hops.push(NextHop::Kernel);
         }

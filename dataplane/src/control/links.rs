@@ -58,7 +58,15 @@ impl Workers {
         depot: Arc<Depot<Frame>>,
         mesh: Arc<Mesh<Frame>>,
     ) -> Self {
-        Self { workers, answers, depot, mesh, spare: Vec::new(), dead: Vec::new(), returned: Vec::new() }
+        Self {
+            workers,
+            answers,
+            depot,
+            mesh,
+            spare: Vec::new(),
+            dead: Vec::new(),
+            returned: Vec::new(),
+        }
     }
 
     /// The workers in the order of their numbers.
@@ -71,6 +79,13 @@ impl Workers {
     #[must_use]
     pub fn count(&self) -> u16 {
         self.workers.len() as u16
+    }
+
+    /// Free frames that wait for whoever needs them: in the depot, and those that it
+    /// has no room for.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.depot.frames() + self.spare.len()
     }
 
     /// Gives a queue to a worker, with `posted` frames in it to receive into.

@@ -77,7 +77,11 @@ mod tests {
 
     /// Three parts, the second without an init; the third fails if told to.
     const THREE: [Part<Log, bool, &str>; 3] = [
-        Part { name: "a", init: Some(|log, _, _| Ok(log.push("+a"))), exit: |log, _| log.push("-a") },
+        Part {
+            name: "a",
+            init: Some(|log, _, _| Ok(log.push("+a"))),
+            exit: |log, _| log.push("-a"),
+        },
         Part { name: "b", init: None, exit: |log, _| log.push("-b") },
         Part {
             name: "c",

@@ -31,7 +31,8 @@ const LARGE: usize = 20_000;
 impl Control {
     /// Publishes the namespaces as their states are now.
     pub fn refresh_all(&mut self, changed: &[NsId]) {
-        let large = |ns: &&NsId| self.namespace(**ns).is_some_and(|n| n.mirror.routes.len() > LARGE);
+        let large =
+            |ns: &&NsId| self.namespace(**ns).is_some_and(|n| n.mirror.routes.len() > LARGE);
         let (large, small): (Vec<&NsId>, Vec<&NsId>) = changed.iter().partition(large);
         let apart = large.into_iter().map(|ns| vec![*ns]);
         let together: Vec<NsId> = small.into_iter().copied().collect();

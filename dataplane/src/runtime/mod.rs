@@ -169,7 +169,8 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
     let Threads { handles, workers, publisher } = threads;
     let settings = config.settings.clone();
     let closer = Closer::start().map_err(io("starting the threads that close sockets"))?;
-    let control = Control::new(Parts { settings, bpf, region, workers, publisher, targets, closer });
+    let control =
+        Control::new(Parts { settings, bpf, region, workers, publisher, targets, closer });
     let unsettled = VecDeque::new();
     let mut daemon = Daemon { control, handles, listener, listeners, signals, unsettled, config };
     let served = daemon.take_in_and_serve(states).await;

@@ -330,6 +330,7 @@ impl<Q: Queue> Driver<Q> {
             pending |= !self.queues[at].dead && !self.refill(at);
         }
         self.pool.balance();
+        self.stats.free_frames.set(self.pool.len() as u64);
         self.ring_bells();
         pending
     }
