@@ -53,8 +53,8 @@ impl Daemon<'_> {
     pub(super) async fn take_in_and_serve(&mut self, start: Start) -> Result<(), Error> {
         for (subscribed, rule) in start.states {
             let (netns, monitor, mirror) = subscribed;
-            let ns = self.control.add_namespace(netns, mirror, rule)?;
-            self.listeners.listen(ns, monitor);
+            let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
+            self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
             while self.control.grow(ns, Instant::now(), start.strict)? {
                 if let Some(signal) = self.signals.pending().await {
                     return leave(signal);
@@ -77,6 +77,7 @@ impl Daemon<'_> {
                 Some(heard) = self.listeners.heard.recv() => self.hear(heard),
                 Ok(()) = self.listeners.watcher.changed() => self.follow(),
                 Some(call) = calls.recv() => self.answer(call),
+                freed = self.control.closed() => freed.into_iter().for_each(|ns| self.unsettle(ns)),
                 // Never ends; dropped and made anew whenever another branch runs,
                 // while its connections are tasks of their own.
                 () = self.listener.serve(calls_in.clone()) => {}
@@ -157,10 +158,8 @@ impl Daemon<'_> {
         for ns in &changed {
             self.control.release(*ns);
         }
+        self.control.refresh_all(&changed);
         for ns in changed {
-            if let Err(e) = self.control.refresh(ns) {
-                warn!(error = told(&e), "applying a change");
-            }
             self.unsettle(ns);
         }
     }
@@ -206,7 +205,6 @@ impl Daemon<'_> {
     }
 
     fn let_go(&mut self, ns: NsId) {
-        self.listeners.forget(ns);
         self.control.remove_namespace(ns);
     }
 
@@ -233,8 +231,8 @@ impl Daemon<'_> {
 
     fn take_in(&mut self, chosen: &Chosen) -> Result<NsId, Error> {
         let (netns, monitor, mirror) = look_into(chosen)?;
-        let ns = self.control.add_namespace(netns, mirror, self.discovery.rule(chosen))?;
-        self.listeners.listen(ns, monitor);
+        let ns = self.control.add_namespace(netns.clone(), mirror, self.discovery.rule(chosen))?;
+        self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
         Ok(ns)
     }
 

@@ -20,12 +20,14 @@ mod workers;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::api::{ListenError, Listener};
 use crate::bpf::{self, Bpf};
 use crate::config::{self, File, Overrides, Parsed, Xdp};
+use crate::control::closer::Closer;
 use crate::control::error::told;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Seen, Settings};
@@ -37,6 +39,9 @@ use discover::Discovery;
 use events::{Listeners, Subscribed};
 use signals::Signals;
 use workers::{Plan, Threads};
+
+/// Namespaces whose state is read again at the same time.
+const DUMPS_AT_ONCE: usize = 2;
 
 /// What `nsplane run` was asked for.
 #[derive(Clone, Debug)]
@@ -176,6 +181,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(DUMPS_AT_ONCE)
+        .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(io("starting the async runtime"))?;
     tokio::task::LocalSet::new().block_on(&runtime, start_and_serve(config))
@@ -242,7 +249,9 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
         home,
     })?;
     let Threads { handles, workers, publisher } = threads;
-    let control = Control::new(Parts { settings, bpf, region, workers, publisher, targets });
+    let closer = Closer::start().map_err(io("starting the threads that close sockets"))?;
+    let control =
+        Control::new(Parts { settings, bpf, region, workers, publisher, targets, closer });
     let mut daemon = Daemon {
         control,
         handles,

@@ -2,11 +2,12 @@
 
 use arrayvec::ArrayVec;
 
+use super::egress::Group;
 use super::io::{BATCH, Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
 use super::stages::{self, Decision, Forward, Verdict};
 use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Handed, Punted};
+use crate::port::{Punted, Way};
 use crate::stats::{DropReason, PortStats, PuntReason};
 use crate::tables::World;
 
@@ -181,14 +182,8 @@ impl<Q: Queue> Driver<Q> {
                 continue;
             };
             let (egress, generation) = (how.port, how.generation);
-            let mut group = Handed {
-                ingress: origin.port,
-                egress,
-                generation,
-                queue: origin.queue,
-                bytes: 0,
-                frames: ArrayVec::new(),
-            };
+            let (ingress, queue) = (origin.port, origin.queue);
+            let mut group = Group::new(Way { ingress, egress, generation, queue });
             for slot in &mut leaving[first..] {
                 if let Some((frame, how)) = slot.take_if(|(_, how)| how.port == egress) {
                     group.bytes += u64::from(how.len);
