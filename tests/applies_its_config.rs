@@ -214,7 +214,7 @@ fn a_wrong_config_changes_nothing_and_says_where() {
         ("[[namespace]]\nnetns = \"x\"\ntiers = \"auto\"\n", &[":3:1:", "`tier`"]),
         ("[[namespace]]\nnetns = \"pid:4194304\"\n", &["4194304"]),
         ("[memory]\nframe-size = 100\n", &[":2:14:", "2048"]),
-        (&owners, &[":10:", "two owners", "line 3"]),
+        (&owners, &[":11:8:", "two owners", "line 3"]),
         (&member("elsewhere"), &[":2:9:", "elsewhere", "not driven"]),
     ];
     for (text, words) in wrong {

@@ -236,7 +236,7 @@ fn a_namespace_that_only_a_process_holds() {
 fn some_are_left_out_and_the_host_is_never_meant_by_chance() {
     let (one, two) = (Netns::new("out-1").unwrap(), Netns::new("out-2").unwrap());
     let host = Path::new("/run/netns").join(format!("nslab-{}-h-out-3", std::process::id()));
-    let _named = Mounted::new(Path::new("/proc/1/ns/net"), &host);
+    let _named = Mounted::new(Path::new("/proc/self/ns/net"), &host);
     let nsplane = start(&[&of_label("out-*"), &format!("!{}", one.name())]);
     wait_names(&nsplane, &[two.name()]);
     let shown = nsplane.show("selectors", &[]).unwrap();
