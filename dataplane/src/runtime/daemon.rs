@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::events::{self, Applied, FromKernel, Listeners};
 use super::signals::Signals;
+use super::progress::Progress;
 use super::{Config, Error, leave, workers};
 use crate::api::{Call, Listener, Response};
 use crate::control::Control;
@@ -45,6 +46,7 @@ impl Daemon<'_> {
         states: Vec<events::Subscribed>,
     ) -> Result<(), Error> {
         let strict = self.config.settings.strict;
+        let mut progress = Progress::new(states.len());
         for (netns, monitor, mirror) in states {
             let rule = self.config.rule_of(&netns);
             let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
@@ -55,6 +57,7 @@ impl Daemon<'_> {
                 }
             }
             self.control.refresh(ns)?;
+            progress.one_more();
         }
         self.announce();
         self.serve().await

@@ -10,6 +10,7 @@
 mod afxdp;
 mod daemon;
 mod events;
+mod progress;
 mod punt;
 mod signals;
 mod workers;
