@@ -75,7 +75,8 @@ fn every_count_is_as_before() {
     let far = Netns::new("far").unwrap();
     let stays = Tenant::new("stays", &TenantSpec::default()).unwrap();
     // Few frames: if those of closed sockets were lost, later ports would have none.
-    let args = ["--all", "--device", "a0", "--device", "b0", "--frames", "4096", "--max-ports", "64"];
+    let args =
+        ["--all", "--device", "a0", "--device", "b0", "--frames", "4096", "--max-ports", "64"];
     let nsplane = Nsplane::start(&[], &args).unwrap();
     let router = stays.router().name().to_owned();
     wait_for_ports(&nsplane, &router, 2);
@@ -143,7 +144,8 @@ fn many_that_are_deleted_under_traffic_die_at_once() {
         });
         let received = || {
             let counters = nsplane.show("counters", &[]).unwrap();
-            let of = |c: &serde_json::Value| c["userspace"]["received"]["packets"].as_u64().unwrap();
+            let of =
+                |c: &serde_json::Value| c["userspace"]["received"]["packets"].as_u64().unwrap();
             counters.as_array().unwrap().iter().all(|c| of(c) > 3)
         };
         wait_until(SOON, "traffic in all of them", received).unwrap();

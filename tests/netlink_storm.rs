@@ -83,7 +83,8 @@ fn a_hundred_thousand_changes() {
         // All the while a route comes and goes, and is used only while it is there.
         while !storm.is_finished() {
             router.ip(&format!("route add 10.9.0.0/16 via {}", Host::B.v4())).unwrap();
-            wait_until(SOON, "the route to be used", || arrives(Duration::from_millis(50))).unwrap();
+            wait_until(SOON, "the route to be used", || arrives(Duration::from_millis(50)))
+                .unwrap();
             router.ip("route del 10.9.0.0/16").unwrap();
             let gone = Instant::now();
             let silent = || !arrives(Duration::from_millis(50));

@@ -2,7 +2,6 @@
 
 mod depot;
 
-use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 pub use depot::Depot;

@@ -160,7 +160,8 @@ impl Control {
         let held: u32 = self.ports.iter().flat_map(|(_, p)| &p.queues).map(|q| q.frames).sum();
         let closing: u32 = self.closing.values().map(|c| c.frames).sum();
         // Each of those that may yet come is to find the fewest that are of use.
-        let later = u32::from(self.settings.max_ports).saturating_sub(self.ports.count() as u32 + 1);
+        let later =
+            u32::from(self.settings.max_ports).saturating_sub(self.ports.count() as u32 + 1);
         let shares = shares(&memory, held + closing, queues, later);
         shares.ok_or(Error::MemoryFull { frames: memory.frames })
     }
