@@ -164,6 +164,7 @@ impl Control {
         self.publisher.publish(Arc::new(World {
             namespaces: self.world.namespaces.clone(),
             ports: self.world.ports.clone(),
+            weights: self.world.weights.clone(),
         }));
     }
 }
