@@ -56,7 +56,7 @@ fn handed_over_256(bencher: Bencher<'_, '_>, at_once: usize) {
             for _ in 0..at_once {
                 assert!(scene.wires[0][0].deliver(scene::tag(PortId(0)), &packet));
             }
-            let _ = scene.workers[0].round(1);
+            while scene.workers[0].round(1).packets > 0 {}
         }
         while scene.workers[1].round(1).packets > 0 {}
     });

@@ -473,10 +473,7 @@ fn two_threads_hand_over_and_sleep() {
         }
     }
     let done = |scene: &Scene| {
-        let dropped: u64 = [DropReason::HandoverFull, DropReason::TxFull]
-            .map(|reason| drops(scene, PortId(0), reason))
-            .iter()
-            .sum();
+        let dropped: u64 = DropReason::ALL.map(|r| drops(scene, PortId(0), r)).iter().sum();
         scene.wires[1][0].sent_packets() + dropped == delivered as u64
     };
     while !done(&scene) && !late() {
