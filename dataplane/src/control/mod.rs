@@ -20,6 +20,7 @@ pub mod mirror;
 pub mod namespaces;
 pub mod plan;
 pub mod ports;
+pub mod queues;
 pub mod settings;
 pub mod slots;
 pub mod targets;

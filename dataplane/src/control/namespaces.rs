@@ -1,6 +1,6 @@
 //! Namespaces: taken in, kept in step with their kernel state, let go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub struct NamespaceState {
     pub mirror: Mirror,
     /// Its ports by device.
     pub ports: BTreeMap<IfIndex, PortId>,
+    /// Ports whose link a message was about: their queues are to be counted.
+    pub relinked: BTreeSet<IfIndex>,
     /// Devices that could not become ports.
     pub refused: BTreeMap<IfIndex, Refused>,
     /// Counters of ports that are gone.
@@ -113,6 +115,7 @@ impl Control {
             rule,
             mirror,
             ports: BTreeMap::new(),
+            relinked: BTreeSet::new(),
             refused: BTreeMap::new(),
             retired: Totals::default(),
             compiled: Compiled::default(),
@@ -152,8 +155,10 @@ impl Control {
 
     /// From here on `follower` tells of the namespace's changes.
     pub fn follow(&mut self, ns: NsId, follower: Box<dyn Follower>) {
-        if let Some(n) = self.namespace_mut(ns) {
-            n.follower = Some(follower);
+        let Some(n) = self.namespace_mut(ns) else { return };
+        n.follower = Some(follower);
+        if n.mirror.lost {
+            self.resync(ns);
         }
     }
 
@@ -187,16 +192,17 @@ impl Control {
     /// namespaces that changed, and then [`Self::refresh`].
     /// Returns what kinds of state changed, and whether some was lost.
     pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
+        let relinked = Dirty { links: self.note_relinked(ns, &events), ..Dirty::default() };
         let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
         let apply = |sum: Dirty, event| sum.and(n.mirror.apply(event));
-        let dirty = events.into_iter().fold(Dirty::default(), apply);
+        let dirty = events.into_iter().fold(relinked, apply);
         n.stale = n.stale.and(dirty.into());
         dirty
     }
 
     /// Lets go of the namespace's devices that are no longer what they were: gone,
-    /// moved away (also if they are back again: their sockets are not), now
-    /// members of something, or not wanted by the rule.
+    /// moved away (also if they are back again: their sockets are not), now members of
+    /// something, with other queues, or not wanted by the rule.
     pub fn release(&mut self, ns: NsId) {
         let Some(state) = self.namespace_mut(ns) else { return };
         let links = &state.mirror.links;
@@ -210,6 +216,8 @@ impl Control {
         let lost = ports.iter().zip(unfit).filter(|((_, p), unfit)| *unfit || self.is_lost(*p));
         let lost: Vec<PortId> = lost.map(|((_, p), _)| *p).collect();
         self.remove_ports(&lost);
+        let requeued = self.requeued(ns);
+        self.remove_ports(&requeued);
     }
 
     pub(super) fn is_lost(&self, port: PortId) -> bool {

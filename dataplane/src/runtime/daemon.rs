@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::discover::Discovery;
 use super::events::{self, Applied, FromKernel, Listeners};
+use super::progress::Progress;
 use super::signals::{Asked, Signals};
 use super::steps::Steps;
 use super::{Config, Error, Start, leave, look_into, workers};
@@ -51,6 +52,7 @@ pub(super) struct Daemon<'a> {
 impl Daemon<'_> {
     /// Makes the namespaces' devices ports, then serves until a signal.
     pub(super) async fn take_in_and_serve(&mut self, start: Start) -> Result<(), Error> {
+        let mut progress = Progress::new(start.states.len());
         for (subscribed, rule) in start.states {
             let (netns, monitor, mirror) = subscribed;
             let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
@@ -61,6 +63,7 @@ impl Daemon<'_> {
                 }
             }
             self.control.refresh(ns)?;
+            progress.one_more();
         }
         self.announce();
         self.serve().await
@@ -231,7 +234,8 @@ impl Daemon<'_> {
 
     fn take_in(&mut self, chosen: &Chosen) -> Result<NsId, Error> {
         let (netns, monitor, mirror) = look_into(chosen)?;
-        let ns = self.control.add_namespace(netns.clone(), mirror, self.discovery.rule(chosen))?;
+        let rule = self.discovery.rule(chosen);
+        let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
         self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
         Ok(ns)
     }
