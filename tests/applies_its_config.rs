@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nsplane_bench::{Frame, Generator, Load, Sink};
+use nsplane_tests::frame::Udp;
 use nsplane_tests::process::Nsplane;
+use nsplane_tests::raw::Raw;
 use nsplane_tests::tenant::{Family, Host, Tenant, TenantSpec};
 use nsplane_tests::wait::wait_until;
 
@@ -212,7 +214,7 @@ fn a_wrong_config_changes_nothing_and_says_where() {
     let wrong: [(&str, &[&str]); 6] = [
         ("[[namespace]\n", &[":1:"]),
         ("[[namespace]]\nnetns = \"x\"\ntiers = \"auto\"\n", &[":3:1:", "`tier`"]),
-        ("[[namespace]]\nnetns = \"pid:4194304\"\n", &["4194304"]),
+        ("[[namespace]]\nnetns = \"pid:4194304\"\n", &[":2:9:", "4194304"]),
         ("[memory]\nframe-size = 100\n", &[":2:14:", "2048"]),
         (&owners, &[":11:8:", "two owners", "line 3"]),
         (&member("elsewhere"), &[":2:9:", "elsewhere", "not driven"]),
@@ -261,6 +263,51 @@ fn what_needs_a_restart_is_told_and_the_rest_is_done() {
     }
     let out = said(&nsplane.tell(&["reload"]).unwrap());
     assert_eq!(out, "nothing changed\nneeds a restart: memory.ring-size 1024 -> 512\n");
+}
+
+/// Sends packets that only the kernel can forward, and returns how many got to it.
+fn punted(nsplane: &Nsplane, tenant: &Tenant) -> (u64, u64) {
+    let counts = || {
+        let shown = nsplane.show("counters", &["--netns", tenant.router().name()]).unwrap();
+        let of = |what: &str, why: &str| shown[0]["userspace"][what][why].as_u64().unwrap_or(0);
+        (of("punts", "no_neighbor"), of("drops", "punt_limit"))
+    };
+    let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
+    let macs =
+        (tenant.router().mac("a0").unwrap(), tenant.host(Host::A).mac(Host::DEVICE).unwrap());
+    let nobody = "10.0.1.77".parse().unwrap();
+    let frame = Udp::new(macs, Host::A.v4().into(), nobody, b"to nobody").bytes();
+    let before = counts();
+    for _ in 0..200 {
+        near.send(&frame).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let now = || (counts().0 - before.0, counts().1 - before.1);
+    wait_until(SOON, "all to be counted", || now().0 + now().1 >= 200)
+        .unwrap_or_else(|e| panic!("{e}: {:?}", now()));
+    now()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_namespaces_punt_rate_is_its_own_and_changes() {
+    let (slow, fast) = (tenant("slow"), tenant("fast"));
+    let limits = "[limits]\npunt-rate = 5000\n";
+    let all = |of_slow: &str| format!("{}{of_slow}{}{limits}", drives(&[&slow]), drives(&[&fast]));
+    let file = File::new(&all("punt-rate = 1\n"));
+    let nsplane = start(&file, &[]);
+    wait_forwarded(&nsplane, &slow);
+    wait_forwarded(&nsplane, &fast);
+    // What may be punted at once is 64, and some was before.
+    let (punts, drops) = punted(&nsplane, &slow);
+    assert!(punts <= 70 && drops >= 130, "{punts} punted, {drops} dropped");
+    assert_eq!(punted(&nsplane, &fast), (200, 0));
+    file.write(&all(""));
+    let report = reload(&nsplane);
+    assert_eq!(report["changed"][0]["settings"][0], "punt-rate", "{report}");
+    // The bucket fills at the new rate.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(punted(&nsplane, &slow), (200, 0));
 }
 
 #[test]

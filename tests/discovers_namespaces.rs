@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nsplane_tests::command;
@@ -275,4 +276,34 @@ fn what_goes_away_while_it_is_set_up_leaves_nothing_behind() {
     // It works as before.
     let tenant = Netns::new("brief").unwrap();
     wait_names(&nsplane, &[tenant.name()]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn devices_and_namespaces_that_go_while_it_starts_are_no_error() {
+    let keeper = Netns::new("keeper").unwrap();
+    let stays = Netns::new("start-0").unwrap();
+    let pattern = of_label("start-*");
+    for round in 0..6 {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    number += 1;
+                    veth(&End::new(&stays, "d0"), &End::new(&keeper, "k0")).unwrap();
+                    let brief = Netns::new("start-1").unwrap();
+                    std::thread::sleep(Duration::from_millis(number * 13 % 47));
+                    stays.ip("link del d0").unwrap();
+                    drop(brief);
+                }
+            });
+            // By its very name, where what does not fit is an error, and by a pattern.
+            let selector = if round % 2 == 0 { stays.name() } else { &pattern };
+            let started = Nsplane::start(&[], &["--netns", selector]);
+            stop.store(true, Ordering::Relaxed);
+            let nsplane = started.unwrap_or_else(|e| panic!("round {round}: {e:#}"));
+            wait_until(SOON, "what stays", || names(&nsplane) == [stays.name()]).unwrap();
+        });
+    }
 }
