@@ -49,7 +49,7 @@ fn handed_over_256(bencher: Bencher<'_, '_>, at_once: usize) {
     let setup = Setup { workers: 2, mesh_depth: 1024, ..Setup::default() };
     let scene = RefCell::new(Scene::new(scene::world(1, 1), &setup, bell));
     scene.borrow_mut().workers.iter_mut().for_each(|worker| {
-        worker.round(0);
+        let _ = worker.round(0);
     });
     let packet = packet(PortId(0), "ipv4");
     bencher.counter(ItemsCount::new(256_u64)).bench_local(|| {
