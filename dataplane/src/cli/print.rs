@@ -11,6 +11,8 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
         View::Neighbors(v) => serde_json::to_value(v),
         View::Workers(v) => serde_json::to_value(v),
         View::Counters(v) => serde_json::to_value(v),
+        View::Memory(v) => serde_json::to_value(v),
+        View::Resources(v) => serde_json::to_value(v),
     };
     rows.unwrap_or_default()
 }
@@ -19,7 +21,7 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
 pub(crate) fn table(view: &View) -> String {
     match view {
         View::Namespaces(v) => columns(
-            &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "IPV4", "IPV6"],
+            &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "RESYNCS", "IPV4", "IPV6"],
             v.iter().map(|n| {
                 vec![
                     n.name.clone(),
@@ -29,9 +31,18 @@ pub(crate) fn table(view: &View) -> String {
                     n.routes_v4.to_string(),
                     n.routes_v6.to_string(),
                     n.neighbors.to_string(),
+                    n.resyncs.to_string(),
                     n.tier_v4.clone(),
                     n.tier_v6.clone(),
                 ]
+            }),
+        ),
+        View::Resources(v) => columns(
+            &["NAMESPACES", "PORTS", "CLOSING", "SOCKETS", "FRAMES", "IN-RINGS", "MAP-PORTS", "MAP-ADDRS", "MAP-ROUTES"],
+            v.iter().map(|r| {
+                let of_maps = [r.map_ports, r.map_addresses, r.map_routes];
+                let held = [r.namespaces, r.ports, r.closing, r.sockets, r.frames as usize, r.frames_in_rings];
+                held.iter().chain(&of_maps).map(usize::to_string).collect()
             }),
         ),
         View::Ports(v) => columns(
@@ -95,6 +106,13 @@ pub(crate) fn table(view: &View) -> String {
                     w.sleeps.to_string(),
                     w.kicks.to_string(),
                 ]
+            }),
+        ),
+        View::Memory(v) => columns(
+            &["FRAMES", "RINGS", "WORKERS", "PUNT", "FREE", "MOVING"],
+            v.iter().map(|m| {
+                let places = [m.frames, m.rings, m.workers, m.punt, m.free].map(|n| n.to_string());
+                places.into_iter().chain([m.moving.to_string()]).collect()
             }),
         ),
         View::Counters(v) => {

@@ -34,9 +34,11 @@ impl Control {
                 View::Neighbors(chosen.iter().flat_map(|(_, n)| self.neighbors_of(n)).collect())
             }
             Subject::Workers => View::Workers(self.workers_view()),
+            Subject::Memory => View::Memory(vec![self.memory_view()]),
             Subject::Counters => View::Counters(
                 chosen.iter().map(|(_, n)| self.counters_of(n)).collect::<Result<_, _>>()?,
             ),
+            Subject::Resources => View::Resources(vec![self.resources()?]),
         })
     }
 
@@ -161,6 +163,36 @@ impl Control {
         .collect()
     }
 
+    /// Read place by place while frames move: only without traffic is it exact.
+    fn memory_view(&self) -> view::Memory {
+        let memory = self.region.memory();
+        let frames = u64::from(memory.options().frames);
+        let rings = memory.lent() as u64;
+        let workers = self.workers.all().iter().map(|w| w.stats.free_frames.get()).sum();
+        let punt = self.targets.free_frames.get();
+        let free = self.workers.free_frames() as u64;
+        let moving = frames as i64 - (rings + workers + punt + free) as i64;
+        view::Memory { frames, rings, workers, punt, free, moving }
+    }
+
+    fn resources(&self) -> Result<view::Resources, String> {
+        let (map_ports, map_addresses, map_routes) =
+            self.bpf.entries().map_err(|e| e.to_string())?;
+        let memory = self.region.memory();
+        Ok(view::Resources {
+            namespaces: self.namespaces.count(),
+            ports: self.ports.count(),
+            closing: self.closing.len(),
+            sockets: self.ports.iter().map(|(_, p)| p.queues.len()).sum(),
+            frames: memory.options().frames,
+            frames_in_rings: memory.lent(),
+            map_ports,
+            map_addresses,
+            map_routes,
+            worlds_retired: self.publisher.retired(),
+        })
+    }
+
     fn counters_of(&self, n: &NamespaceState) -> Result<view::Counters, String> {
         let mut sum = n.retired.clone();
         for id in n.ports.values() {
@@ -189,6 +221,7 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
         routes_v4: n.compiled.v4.len(),
         routes_v6: n.compiled.v6.len(),
         neighbors: n.compiled.neighbors.len(),
+        resyncs: n.resyncs,
         tier_v4: tier(&n.compiled.stays_with_kernel_v4, |p| p.forward_v4),
         tier_v6: tier(&n.compiled.stays_with_kernel_v6, |p| p.forward_v6),
     }

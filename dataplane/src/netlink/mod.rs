@@ -51,6 +51,7 @@ mod hook;
 mod iptables;
 mod monitor;
 mod request;
+mod scratch;
 mod watch;
 
 use std::io;

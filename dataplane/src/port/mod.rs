@@ -7,11 +7,13 @@ pub mod lanes;
 pub mod punts;
 pub mod share;
 
-use arrayvec::ArrayVec;
+mod depot;
+
 use crossbeam::queue::ArrayQueue;
 
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::sync::Doorbell;
+pub use depot::Depot;
 pub use in_turn::InTurn;
 pub use lanes::Lanes;
 pub use punts::{PuntQueue, Punted};
@@ -97,10 +99,6 @@ pub enum FromWorker<Q> {
         worker: WorkerId,
     },
 }
-
-/// Free frames that one thread has too many of and another may need, in
-/// magazines of one batch. It has few places: give full magazines.
-pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
 
 /// Where a packet that was decided on goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
