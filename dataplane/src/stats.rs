@@ -28,11 +28,17 @@ pub enum DropReason {
     PuntLimit,
     /// The queue to the punt thread was full.
     PuntFull,
+    /// The namespace had more frames in transmit rings than its share.
+    TxShare,
+    /// The namespace had more packets waiting at the other worker than its share.
+    HandoverShare,
+    /// The namespace had more packets waiting to be punted than its share.
+    PuntShare,
 }
 
 impl DropReason {
     /// Number of reasons.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 10;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Stale,
@@ -42,6 +48,9 @@ impl DropReason {
         Self::HandoverFull,
         Self::PuntLimit,
         Self::PuntFull,
+        Self::TxShare,
+        Self::HandoverShare,
+        Self::PuntShare,
     ];
 
     /// The name shown to users.
@@ -55,6 +64,9 @@ impl DropReason {
             Self::HandoverFull => "handover_full",
             Self::PuntLimit => "punt_limit",
             Self::PuntFull => "punt_full",
+            Self::TxShare => "tx_share",
+            Self::HandoverShare => "handover_share",
+            Self::PuntShare => "punt_share",
         }
     }
 }

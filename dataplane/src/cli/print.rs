@@ -1,11 +1,24 @@
 //! Answers as tables for people and as JSON for programs.
 
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
 use nsplane::control::view::{Amount, Counters, View};
+
+/// Writes to standard output.
+pub(crate) fn out(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `nsplane show routes | head` has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the answer"),
+    }
+}
 
 /// The rows of a view as a JSON array.
 pub(crate) fn json(view: &View) -> serde_json::Value {
     let rows = match view {
         View::Namespaces(v) => serde_json::to_value(v),
+        View::Selectors(v) => serde_json::to_value(v),
         View::Ports(v) => serde_json::to_value(v),
         View::Routes(v) => serde_json::to_value(v),
         View::Neighbors(v) => serde_json::to_value(v),
@@ -64,6 +77,11 @@ pub(crate) fn table(view: &View) -> String {
                 ];
                 held.iter().chain(&of_maps).map(usize::to_string).collect()
             }),
+        ),
+        View::Selectors(v) => columns(
+            &["SELECTOR", "NAMESPACES", "NOTE"],
+            v.iter()
+                .map(|s| vec![s.selector.clone(), dash(&s.namespaces.join(",")), dash(&s.note)]),
         ),
         View::Ports(v) => columns(
             &[
