@@ -7,6 +7,7 @@ pub(crate) mod show;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use nsplane::config::Bypass;
 use nsplane::control::view::Subject;
 use nsplane::netns::Selector;
 
@@ -75,6 +76,10 @@ pub(crate) struct Run {
     /// Packets a second that each namespace may hand to its kernel from userspace.
     #[arg(long, default_value_t = 20_000)]
     pub(crate) punt_rate: u32,
+    /// Forward past a part of the kernel's configuration, as docs/ledger.md has them,
+    /// although it would have had a say. May be repeated. `show ledger` tells.
+    #[arg(long, value_enum, value_name = "ITEM")]
+    pub(crate) bypass: Vec<Bypass>,
     #[command(flatten)]
     pub(crate) api: Api,
 }
@@ -116,6 +121,9 @@ pub(crate) struct Show {
     /// Only this namespace.
     #[arg(long = "netns", value_name = "NETNS")]
     pub(crate) netns: Option<String>,
+    /// Of the ledger also what is not in use.
+    #[arg(long)]
+    pub(crate) all_items: bool,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -33,6 +33,7 @@ pub(crate) fn run(args: &Run) -> Result<()> {
         workers: args.workers,
         pin: args.pin.clone(),
         punt_rate: args.punt_rate,
+        bypass: args.bypass.clone(),
         api: args.api.path.clone(),
     };
     Ok(runtime::run(&config)?)

@@ -15,18 +15,22 @@
 //! link-local (fe80::/10) and multicast (ff00::/8).
 
 mod effective;
+mod kept;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use super::mirror::{Mirror, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
+use super::ledger::{self, Ledger};
+use super::mirror::{Mirror, TABLE_LOCAL};
+use crate::config::Bypass;
 use crate::id::{IfIndex, Mac, PortId};
-use crate::netlink::{Family, Hop, Link, Prefix, Qdisc, Route, RouteKind};
+use crate::netlink::{Family, Hop, Link, Prefix, Route, RouteKind};
 use crate::tables::neigh::Neigh;
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
+use kept::Kept;
 
 /// `next_hops[KERNEL]` is always [`NextHop::Kernel`].
 pub const KERNEL: u32 = 0;
@@ -85,64 +89,34 @@ pub struct Compiled {
     pub stays_with_kernel_v4: Option<String>,
     /// Why the kernel forwards all IPv6 of the namespace, if it does.
     pub stays_with_kernel_v6: Option<String>,
+    /// What the namespace uses, and what becomes of it.
+    pub ledger: Ledger,
 }
 
-/// Compiles the state of a namespace of which `ports` are ours.
+/// Compiles the state of a namespace of which `ports` are ours, and whose operator
+/// says to pass `bypass` by.
 #[must_use]
-pub fn compile(mirror: &Mirror, ports: &[(PortId, IfIndex)]) -> Compiled {
+pub fn compile(mirror: &Mirror, bypass: &[Bypass], ports: &[(PortId, IfIndex)]) -> Compiled {
+    let ledger = ledger::judge(mirror, bypass);
     let mut c = Compiler {
         mirror,
         ports: ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect(),
         indices: HashMap::new(),
-        out: Compiled { next_hops: vec![NextHop::Kernel], ..Compiled::default() },
+        out: Compiled {
+            next_hops: vec![NextHop::Kernel],
+            stays_with_kernel_v4: ledger.stays(Family::V4),
+            stays_with_kernel_v6: ledger.stays(Family::V6),
+            ledger,
+            ..Compiled::default()
+        },
     };
     c.indices.insert(NextHop::Kernel, KERNEL);
-    c.out.stays_with_kernel_v4 = stays(mirror, Family::V4);
-    c.out.stays_with_kernel_v6 = stays(mirror, Family::V6);
     for family in [Family::V4, Family::V6] {
         c.routes(family);
     }
     c.neighbors();
     c.out.ports = ports.iter().filter_map(|(port, ifindex)| c.port(*port, *ifindex)).collect();
     c.out
-}
-
-/// The rules that a namespace comes with: priority and table.
-fn default_rules(family: Family) -> &'static [(u32, u32)] {
-    const RULES: [(u32, u32); 3] = [(0, TABLE_LOCAL), (32766, TABLE_MAIN), (32767, TABLE_DEFAULT)];
-    match family {
-        Family::V4 => &RULES,
-        Family::V6 => RULES.split_at(2).0,
-    }
-}
-
-/// Why a family stays with the kernel.
-fn stays(mirror: &Mirror, family: Family) -> Option<String> {
-    let unreadable = match family {
-        Family::V4 => mirror.unreadable_v4,
-        Family::V6 => mirror.unreadable_v6,
-    };
-    if unreadable {
-        return Some("a route, rule or next hop of it could not be read".to_owned());
-    }
-    let rules = || mirror.rules.iter().filter(|r| r.family == family);
-    let defaults = default_rules(family);
-    for rule in rules() {
-        if !rule.plain {
-            return Some(format!("policy rule {} selects packets", rule.priority));
-        }
-        if !defaults.contains(&(rule.priority, rule.table)) {
-            return Some(format!("policy rule {} leads to table {}", rule.priority, rule.table));
-        }
-    }
-    let missing = defaults
-        .iter()
-        .find(|(priority, table)| !rules().any(|r| (r.priority, r.table) == (*priority, *table)));
-    if let Some((priority, table)) = missing {
-        return Some(format!("policy rule {priority} to table {table} is missing"));
-    }
-    // What acts upon packets would be bypassed.
-    mirror.hook(family).map(|hook| hook.name.clone())
 }
 
 struct Compiler<'a> {
@@ -155,8 +129,18 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// One family's routes, local addresses, and what the XDP program must know.
     fn routes(&mut self, family: Family) {
-        let effective = Effective::of(self.mirror, family, |routes| self.decide(family, routes));
+        let mut kept = Kept::default();
+        let effective = Effective::of(self.mirror, family, |routes| {
+            self.forward(family, routes).unwrap_or_else(|why| {
+                kept.count(why, routes);
+                NextHop::Kernel
+            })
+        });
+        kept.tell(&mut self.out.ledger, family);
         self.out.locals.extend(effective.locals());
+        // One of a device that is down has no route, and yet IPv4 takes nothing from it.
+        let addresses = self.mirror.addresses.iter().map(|a| a.prefix.addr);
+        self.out.locals.extend(addresses.filter(IpAddr::is_ipv4));
         let stays = match family {
             Family::V4 => &self.out.stays_with_kernel_v4,
             Family::V6 => &self.out.stays_with_kernel_v6,
@@ -183,35 +167,43 @@ impl Compiler<'_> {
         })
     }
 
-    /// Where packets go that match the prefix of `routes`, all of one table.
-    fn decide(&self, family: Family, routes: &[&Route]) -> NextHop {
-        self.forward(family, routes).unwrap_or(NextHop::Kernel)
-    }
-
-    /// None: only the kernel can follow it.
-    fn forward(&self, family: Family, routes: &[&Route]) -> Option<NextHop> {
+    /// Where packets go that match the prefix of `routes`, all of one table; or why
+    /// only the kernel can follow it: an item of the ledger.
+    fn forward(&self, family: Family, routes: &[&Route]) -> Result<NextHop, &'static str> {
         // Routes that are for some packets only, or carry what we do not know,
         // make the choice between all of the prefix the kernel's.
-        let some_only = |r: &&Route| r.tos != 0 || r.source.is_some() || r.unknown;
-        if routes.iter().any(some_only) {
-            return None;
+        if routes.iter().any(|r| r.tos != 0 || r.source.is_some()) {
+            return Err("some-packets");
         }
-        let least = routes.iter().map(|r| r.priority).min()?;
-        let mut best = routes.iter().filter(|r| r.priority == least);
+        if routes.iter().any(|r| r.unknown) {
+            return Err("unknown-route");
+        }
+        let least = routes.iter().map(|r| r.priority).min();
+        let mut best = routes.iter().filter(|r| Some(r.priority) == least);
         // Of several the kernel takes the first that lives, or (IPv6) takes turns.
-        let (route, None) = (best.next()?, best.next()) else { return None };
-        if route.table == TABLE_LOCAL || route.kind != RouteKind::Unicast || route.expires {
-            return None;
+        let (Some(route), None) = (best.next(), best.next()) else { return Err("multipath") };
+        if route.table == TABLE_LOCAL || route.kind != RouteKind::Unicast {
+            return Err("refusing");
         }
-        let hop = self.hop(route)?;
+        if route.expires {
+            return Err("expiring");
+        }
+        let hop = self.hop(route).ok_or("multipath")?;
+        if hop.encap {
+            return Err("encap");
+        }
+        let way_out = self.way_out(hop).ok_or("other-devices")?;
+        let mtu = mtu(way_out.1, family).min(route.mtu.unwrap_or(u32::MAX));
+        Ok(NextHop::Forward { port: way_out.0, gateway: hop.gateway, mtu })
+    }
+
+    /// The port that a next hop leads to, where we may send.
+    fn way_out(&self, hop: Hop) -> Option<(PortId, &Link)> {
         let ifindex = hop.oif?;
         let port = *self.ports.get(&ifindex)?;
         let link = self.mirror.links.get(&ifindex)?;
-        if hop.encap || !usable(link) || self.mirror.qdiscs(ifindex).any(Qdisc::on_egress) {
-            return None;
-        }
-        let mtu = mtu(link, family).min(route.mtu.unwrap_or(u32::MAX));
-        Some(NextHop::Forward { port, gateway: hop.gateway, mtu })
+        let ours = usable(link) && !self.out.ledger.keeps_leaving(ifindex);
+        ours.then_some((port, link))
     }
 
     /// The one way that a route takes.
@@ -239,7 +231,7 @@ impl Compiler<'_> {
         let mirror = self.mirror;
         let link = mirror.links.get(&ifindex)?;
         let enslaved = link.master.is_some();
-        let filtered = mirror.qdiscs(ifindex).any(Qdisc::on_ingress);
+        let ledger = &self.out.ledger;
         Some(PortSettings {
             port,
             ifindex,
@@ -247,11 +239,11 @@ impl Compiler<'_> {
             mtu: link.mtu,
             up: usable(link),
             forward_v4: !enslaved
-                && !filtered
+                && !ledger.keeps_arriving(ifindex, Family::V4)
                 && self.out.stays_with_kernel_v4.is_none()
                 && mirror.forwards_v4(ifindex),
             forward_v6: !enslaved
-                && !filtered
+                && !ledger.keeps_arriving(ifindex, Family::V6)
                 && self.out.stays_with_kernel_v6.is_none()
                 && mirror.forwards_v6()
                 && has_ipv6(mirror, ifindex),

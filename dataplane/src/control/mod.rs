@@ -14,6 +14,7 @@
 pub mod compile;
 pub mod devices;
 pub mod error;
+pub mod ledger;
 pub mod links;
 pub mod mirror;
 pub mod namespaces;

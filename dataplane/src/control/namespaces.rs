@@ -82,6 +82,14 @@ impl Control {
         let (index, generation) = self.namespaces.next().ok_or(full)?;
         let id = NsId { index: index as u16, generation: generation as u16 };
         info!(netns = netns.name(), cookie = netns.cookie().0, "namespace");
+        if !rule.bypass.is_empty() {
+            let bypass: Vec<&str> = rule.bypass.iter().map(|b| b.name()).collect();
+            let (netns, bypass) = (netns.name(), bypass.join(", "));
+            warn!(
+                netns,
+                bypass, "forwarding past parts of its configuration, as the operator says"
+            );
+        }
         self.namespaces.put(NamespaceState {
             netns,
             rule,

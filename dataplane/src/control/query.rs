@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Control;
 use super::compile::PortSettings;
 use super::devices::unfit;
+use super::ledger::{Device, Entry};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
 use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{LinkKind, Qdisc};
+use crate::netlink::LinkKind;
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
@@ -33,6 +34,9 @@ impl Control {
             Subject::Neighbors => {
                 View::Neighbors(chosen.iter().flat_map(|(_, n)| self.neighbors_of(n)).collect())
             }
+            Subject::Ledger => View::Ledger(
+                chosen.iter().flat_map(|(_, n)| n.compiled.ledger.rows(n.netns.name())).collect(),
+            ),
             Subject::Workers => View::Workers(self.workers_view()),
             Subject::Counters => View::Counters(
                 chosen.iter().map(|(_, n)| self.counters_of(n)).collect::<Result<_, _>>()?,
@@ -85,7 +89,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: traffic_control(n, *ifindex),
+                reason: kept(n, *ifindex),
             })
         })
     }
@@ -194,14 +198,18 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
     }
 }
 
-/// What of a port's traffic is the kernel's because of tc; empty where nothing is.
-fn traffic_control(n: &NamespaceState, ifindex: IfIndex) -> String {
-    let part = |q: &Qdisc| match (q.on_ingress(), q.on_egress()) {
-        (true, true) => format!("tc {}: what arrives here or leaves is the kernel's", q.kind),
-        (true, false) => format!("tc {}: what arrives here is the kernel's", q.kind),
-        _ => format!("tc {}: what leaves here is the kernel's", q.kind),
+/// What of a port's traffic is the kernel's, and why; empty where nothing is.
+fn kept(n: &NamespaceState, ifindex: IfIndex) -> String {
+    let part = |(e, d): (&Entry, &Device)| {
+        let which = match (d.arrives, d.leaves) {
+            (true, true) => "arrives here or leaves",
+            (true, false) => "arrives here",
+            _ => "leaves here",
+        };
+        format!("{}: what {which} is the kernel's", e.used.what)
     };
-    n.mirror.qdiscs(ifindex).map(part).collect::<Vec<_>>().join("; ")
+    let lines = n.compiled.ledger.at(ifindex).filter(|(e, _)| e.binds());
+    lines.map(part).collect::<Vec<_>>().join("; ")
 }
 
 /// Devices that are no ports, with the reason; never `lo`.

@@ -31,7 +31,7 @@ impl Control {
     pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
         let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
-        let compiled = compile(&state.mirror, &ports);
+        let compiled = compile(&state.mirror, &state.rule.bypass, &ports);
         let tables = self.tables(ns, &compiled);
         let index = usize::from(ns.index);
         if self.world.namespaces.len() <= index {
@@ -75,6 +75,12 @@ impl Control {
                 same if same == old => {}
                 Some(reason) => info!(netns, family, reason, "stays with the kernel"),
                 None => info!(netns, family, "is forwarded by nsplane"),
+            }
+        }
+        for e in new.ledger.entries.iter().filter(|e| e.bypassed) {
+            if !old.ledger.entries.contains(e) {
+                let (item, what) = (e.item.name, &e.used.what);
+                warn!(netns, item, what, "is bypassed, as the operator says: not obeyed");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! One namespace's events, as they happen.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -37,6 +38,8 @@ pub struct Monitor {
     name: String,
     buffer: Vec<u8>,
     tally: Tally,
+    /// Devices that were heard of.
+    devices: BTreeSet<IfIndex>,
     hooks: Watch,
 }
 
@@ -67,6 +70,7 @@ impl Monitor {
             name,
             buffer: vec![0; DATAGRAM],
             tally: Tally::default(),
+            devices: BTreeSet::new(),
             hooks: Watch::open(ns)?,
         })
     }
@@ -80,7 +84,7 @@ impl Monitor {
         loop {
             let ready = tokio::select! {
                 ready = self.socket.readable() => ready,
-                hooks = self.hooks.next() => return hooks.map(|event| vec![event]),
+                events = self.hooks.next() => return events,
             };
             let mut ready = match ready {
                 Ok(ready) => ready,
@@ -93,6 +97,7 @@ impl Monitor {
                 ready.clear_ready();
             }
             drained.map_err(|source| self.failed("recv", source))?;
+            self.notice_devices(&events);
             if !events.is_empty() {
                 return Ok(events);
             }
@@ -130,6 +135,19 @@ impl Monitor {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// A device that was not there before is looked at for programs.
+    fn notice_devices(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Link(link) if self.devices.insert(link.ifindex) => {
+                    self.hooks.has_another_device();
+                }
+                Event::LinkGone(ifindex) => drop(self.devices.remove(ifindex)),
+                _ => {}
+            }
+        }
     }
 
     /// The socket, for tests that spoil it.

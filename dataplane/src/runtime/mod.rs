@@ -49,6 +49,8 @@ pub struct Config {
     pub pin: Vec<usize>,
     /// Packets a second a namespace may punt.
     pub punt_rate: u32,
+    /// What of the namespaces' kernel configuration is not obeyed.
+    pub bypass: Vec<config::Bypass>,
     /// The API's socket.
     pub api: PathBuf,
 }
@@ -57,7 +59,8 @@ impl Config {
     /// What is to be done with a namespace.
     fn rule_of(&self, netns: &Netns) -> Arc<config::Namespace> {
         let by_name = Selector::Name(netns.name().to_owned());
-        Arc::new(config::Namespace::of(by_name))
+        let bypass = self.bypass.clone();
+        Arc::new(config::Namespace { bypass, ..config::Namespace::of(by_name) })
     }
 }
 
