@@ -1,6 +1,8 @@
 //! `nsplane` as a child process.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -55,7 +57,15 @@ impl Nsplane {
     /// # Errors
     /// No binary, or it ended or was not ready within 20 s; the error has its log.
     pub fn start(namespaces: &[&Netns], args: &[&str]) -> Result<Self> {
-        let mut nsplane = Self::spawn(namespaces, args)?;
+        Self::start_with(namespaces, args, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(namespaces: &[&Netns], args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        let mut nsplane = Self::spawn_with(namespaces, args, env)?;
         nsplane.wait_ready()?;
         Ok(nsplane)
     }
@@ -65,6 +75,10 @@ impl Nsplane {
     /// # Errors
     /// No binary, or it cannot be run.
     pub fn spawn(namespaces: &[&Netns], args: &[&str]) -> Result<Self> {
+        Self::spawn_with(namespaces, args, &[])
+    }
+
+    fn spawn_with(namespaces: &[&Netns], args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let binary = Self::binary()?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +90,7 @@ impl Nsplane {
         for netns in namespaces {
             run.arg("--netns").arg(netns.name());
         }
-        run.args(args).stdin(Stdio::null());
+        run.args(args).envs(env.iter().copied()).stdin(Stdio::null());
         // A Ctrl-C is for us, who then stop it in good order.
         run.process_group(0);
         run.stdout(log.try_clone().context("cannot share the log")?).stderr(log);
@@ -127,6 +141,29 @@ impl Nsplane {
         let text = command::run(&self.binary.to_string_lossy(), words.into_iter().chain(args))?;
         serde_json::from_str(&text)
             .with_context(|| format!("`nsplane show {what} --json` printed no JSON: {text}"))
+    }
+
+    /// Asks over the API's socket, without a process in between: `what` as `nsplane
+    /// show` takes it. Returns the rows.
+    ///
+    /// # Errors
+    /// Nobody answers, or the answer is an error.
+    pub fn ask(&self, what: &str, netns: Option<&Netns>) -> Result<serde_json::Value> {
+        let mut request = serde_json::json!({ "show": what });
+        if let Some(netns) = netns {
+            request["netns"] = netns.name().into();
+        }
+        let mut stream = UnixStream::connect(self.api()).context("connecting to nsplane")?;
+        stream.set_read_timeout(Some(STOP)).context("setting a timeout")?;
+        stream.write_all(format!("{request}\n").as_bytes()).context("asking nsplane")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).context("waiting for nsplane's answer")?;
+        let mut answer: serde_json::Value =
+            serde_json::from_str(&line).with_context(|| format!("nsplane answers {line:?}"))?;
+        match answer["ok"][what].take() {
+            serde_json::Value::Null => bail!("nsplane answers {line}"),
+            rows => Ok(rows),
+        }
     }
 
     /// How the process ended, if it did.

@@ -1,9 +1,7 @@
 //! `nsplane show`: asks a running nsplane and prints the answer.
 
-use std::io::{self, Write as _};
-
-use anyhow::{Context as _, Result};
-use nsplane::api::{self, Request};
+use anyhow::Result;
+use nsplane::api;
 use nsplane::control::ledger;
 use nsplane::control::view::{LedgerRow, Subject, View};
 
@@ -11,23 +9,16 @@ use super::{Show, print};
 
 /// Runs the command.
 pub(crate) fn show(args: &Show) -> Result<()> {
-    let request = Request { show: args.subject, netns: args.netns.clone() };
-    let mut view = api::ask(&args.api.path, &request)?;
+    let ask = |subject| api::show(&args.api.path, subject, args.netns.clone());
+    let mut view = ask(args.subject)?;
     if let (View::Ledger(rows), true) = (&mut view, args.all_items) {
-        let namespaces =
-            api::ask(&args.api.path, &Request { show: Subject::Namespaces, ..request })?;
-        add_unused(rows, &namespaces);
+        add_unused(rows, &ask(Subject::Namespaces)?);
     }
-    let text = if args.json {
+    print::out(&if args.json {
         format!("{}\n", serde_json::to_string_pretty(&print::json(&view))?)
     } else {
         print::table(&view)
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        // `nsplane show routes | head` has seen enough.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("writing the answer"),
-    }
+    })
 }
 
 /// Adds to a ledger what its namespaces do not use.

@@ -16,11 +16,12 @@
 
 mod effective;
 mod kept;
+mod which;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::ledger::{self, Ledger};
 use super::mirror::{Mirror, TABLE_LOCAL};
@@ -31,6 +32,8 @@ use crate::tables::neigh::Neigh;
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
 use kept::Kept;
+
+pub use which::Which;
 
 /// `next_hops[KERNEL]` is always [`NextHop::Kernel`].
 pub const KERNEL: u32 = 0;
@@ -74,7 +77,8 @@ pub struct Compiled {
     pub v4: Vec<(u32, u8, u32)>,
     /// IPv6 routes, likewise.
     pub v6: Vec<(u128, u8, u32)>,
-    /// Where routes lead; each once, the first is [`NextHop::Kernel`].
+    /// Where routes lead; each once, the first is [`NextHop::Kernel`]. Some may be of
+    /// routes that are gone.
     pub next_hops: Vec<NextHop>,
     /// Neighbours that can be sent to.
     pub neighbors: Vec<((PortId, IpAddr), Neigh)>,
@@ -93,42 +97,114 @@ pub struct Compiled {
     pub ledger: Ledger,
 }
 
-/// Compiles the state of a namespace of which `ports` are ours, and whose operator
-/// says to pass `bypass` by.
+/// A namespace's state, and what else counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Its kernel state.
+    pub mirror: &'a Mirror,
+    /// What of that the operator says to pass by.
+    pub bypass: &'a [Bypass],
+    /// Its ports.
+    pub ports: &'a [(PortId, IfIndex)],
+}
+
+/// Compiles the state of a namespace.
 #[must_use]
-pub fn compile(mirror: &Mirror, bypass: &[Bypass], ports: &[(PortId, IfIndex)]) -> Compiled {
-    let ledger = ledger::judge(mirror, bypass);
-    let mut c = Compiler {
-        mirror,
-        ports: ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect(),
-        indices: HashMap::new(),
-        out: Compiled {
-            next_hops: vec![NextHop::Kernel],
-            stays_with_kernel_v4: ledger.stays(Family::V4),
-            stays_with_kernel_v6: ledger.stays(Family::V6),
-            ledger,
-            ..Compiled::default()
-        },
-    };
-    c.indices.insert(NextHop::Kernel, KERNEL);
-    for family in [Family::V4, Family::V6] {
-        c.routes(family);
+pub fn compile(source: Source<'_>) -> Compiled {
+    let mut out = Compiled::default();
+    out.update(source, Which::ALL);
+    out
+}
+
+/// Next hops without a route that are put up with before all are numbered anew.
+const UNUSED: usize = 256;
+
+impl Compiled {
+    /// Makes parts anew, the others being as the state has them already. Returns which
+    /// came out differently.
+    pub fn update(&mut self, source: Source<'_>, what: Which) -> Which {
+        let what = what.and(self.judge(source, what));
+        let mut changed = self.update_once(source, what);
+        if self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
+            self.next_hops.clear();
+            self.update_once(source, Which { v4: true, v6: true, ..Which::default() });
+            (changed.v4, changed.v6) = (true, true);
+        }
+        changed
     }
-    c.neighbors();
-    c.out.ports = ports.iter().filter_map(|(port, ifindex)| c.port(*port, *ifindex)).collect();
-    c.out
+
+    /// Goes through the ledger. Returns what else is to be made anew: who forwards a
+    /// family may hang on a setting, and a port's settings on a route.
+    fn judge(&mut self, source: Source<'_>, what: Which) -> Which {
+        // Neighbours, which change most, are in no line of it.
+        if !(what.v4 | what.v6 | what.ports) {
+            return Which::default();
+        }
+        self.ledger.entries = ledger::judge(source.mirror, source.bypass).entries;
+        let other = |family, was: &Option<String>| self.ledger.stays(family) != *was;
+        let v4 = other(Family::V4, &self.stays_with_kernel_v4);
+        let v6 = other(Family::V6, &self.stays_with_kernel_v6);
+        Which { v4, v6, neighbors: false, ports: v4 | v6 }
+    }
+
+    fn update_once(&mut self, source: Source<'_>, what: Which) -> Which {
+        let Source { mirror, ports, .. } = source;
+        if self.next_hops.is_empty() {
+            self.next_hops.push(NextHop::Kernel);
+        }
+        let indices = self.next_hops.iter().copied().zip(0..).collect();
+        let by_device = ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect();
+        let mut c = Compiler { mirror, ports: by_device, indices, out: self };
+        Which {
+            v4: what.v4 && c.v4(),
+            v6: what.v6 && c.v6(),
+            neighbors: what.neighbors && c.neighbors(),
+            ports: what.ports && c.all_ports(ports),
+        }
+    }
+
+    fn used_next_hops(&self) -> usize {
+        let v4 = self.v4.iter().map(|r| r.2);
+        let used: HashSet<u32> = v4.chain(self.v6.iter().map(|r| r.2)).collect();
+        used.len()
+    }
 }
 
 struct Compiler<'a> {
     mirror: &'a Mirror,
     ports: HashMap<IfIndex, PortId>,
     indices: HashMap<NextHop, u32>,
-    out: Compiled,
+    out: &'a mut Compiled,
 }
 
 impl Compiler<'_> {
+    fn v4(&mut self) -> bool {
+        let stays = self.out.ledger.stays(Family::V4);
+        let mut routes = Vec::new();
+        let mut changed = self.routes(Family::V4, stays.is_some(), |prefix, index| {
+            if let IpAddr::V4(a) = prefix.addr {
+                routes.push((a.to_bits(), prefix.len, index));
+            }
+        });
+        changed |= replace(&mut self.out.stays_with_kernel_v4, stays);
+        changed | replace(&mut self.out.v4, routes)
+    }
+
+    fn v6(&mut self) -> bool {
+        let stays = self.out.ledger.stays(Family::V6);
+        let mut routes = Vec::new();
+        let mut changed = self.routes(Family::V6, stays.is_some(), |prefix, index| {
+            if let IpAddr::V6(a) = prefix.addr {
+                routes.push((a.to_bits(), prefix.len, index));
+            }
+        });
+        changed |= replace(&mut self.out.stays_with_kernel_v6, stays);
+        changed | replace(&mut self.out.v6, routes)
+    }
+
     /// One family's routes, local addresses, and what the XDP program must know.
-    fn routes(&mut self, family: Family) {
+    /// True: the latter two changed.
+    fn routes(&mut self, family: Family, stays: bool, mut each: impl FnMut(Prefix, u32)) -> bool {
         let mut kept = Kept::default();
         let effective = Effective::of(self.mirror, family, |routes| {
             self.forward(family, routes).unwrap_or_else(|why| {
@@ -136,26 +212,28 @@ impl Compiler<'_> {
                 NextHop::Kernel
             })
         });
-        kept.tell(&mut self.out.ledger, family);
-        self.out.locals.extend(effective.locals());
-        // One of a device that is down has no route, and yet IPv4 takes nothing from it.
-        let addresses = self.mirror.addresses.iter().map(|a| a.prefix.addr);
-        self.out.locals.extend(addresses.filter(IpAddr::is_ipv4));
-        let stays = match family {
-            Family::V4 => &self.out.stays_with_kernel_v4,
-            Family::V6 => &self.out.stays_with_kernel_v6,
-        };
-        if stays.is_some() {
-            return;
+        self.out.ledger.set_routes(family, kept.entries(family));
+        let of_family = |addr: &IpAddr| Family::of(*addr) == family;
+        let mut locals: BTreeSet<IpAddr> = effective.locals().collect();
+        if family == Family::V4 {
+            // One of a device that is down has no route, and yet the kernel takes
+            // nothing from it.
+            let addresses = self.mirror.addresses.iter().map(|a| a.prefix.addr);
+            locals.extend(addresses.filter(of_family));
         }
-        self.out.kernel_routes.extend(effective.kernel_routes());
-        for (prefix, next_hop) in effective.iter() {
-            let index = self.index(next_hop);
-            match prefix.addr {
-                IpAddr::V4(a) => self.out.v4.push((a.to_bits(), prefix.len, index)),
-                IpAddr::V6(a) => self.out.v6.push((a.to_bits(), prefix.len, index)),
+        locals.extend(self.out.locals.iter().filter(|a| !of_family(a)));
+        let mut kernel_routes = if stays { Vec::new() } else { effective.kernel_routes() };
+        let others = self.out.kernel_routes.iter().filter(|r| !of_family(&r.prefix.addr));
+        // IPv4's before IPv6's, so that the order says nothing.
+        let at = if family == Family::V4 { kernel_routes.len() } else { 0 };
+        kernel_routes.splice(at..at, others.copied());
+        if !stays {
+            for (prefix, next_hop) in effective.iter() {
+                each(prefix, self.index(next_hop));
             }
         }
+        let changed = replace(&mut self.out.locals, locals);
+        changed | replace(&mut self.out.kernel_routes, kernel_routes)
     }
 
     fn index(&mut self, next_hop: NextHop) -> u32 {
@@ -192,9 +270,9 @@ impl Compiler<'_> {
         if hop.encap {
             return Err("encap");
         }
-        let way_out = self.way_out(hop).ok_or("other-devices")?;
-        let mtu = mtu(way_out.1, family).min(route.mtu.unwrap_or(u32::MAX));
-        Ok(NextHop::Forward { port: way_out.0, gateway: hop.gateway, mtu })
+        let (port, link) = self.way_out(hop).ok_or("other-devices")?;
+        let mtu = mtu(link, family).min(route.mtu.unwrap_or(u32::MAX));
+        Ok(NextHop::Forward { port, gateway: hop.gateway, mtu })
     }
 
     /// The port that a next hop leads to, where we may send.
@@ -215,7 +293,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn neighbors(&mut self) {
+    fn neighbors(&mut self) -> bool {
         let known = self.mirror.neighbors.values();
         let mut usable: Vec<_> = known
             .filter_map(|n| {
@@ -224,7 +302,13 @@ impl Compiler<'_> {
             })
             .collect();
         usable.sort_unstable();
-        self.out.neighbors = usable;
+        replace(&mut self.out.neighbors, usable)
+    }
+
+    fn all_ports(&mut self, ports: &[(PortId, IfIndex)]) -> bool {
+        let settings = ports.iter().filter_map(|(port, ifindex)| self.port(*port, *ifindex));
+        let settings = settings.collect();
+        replace(&mut self.out.ports, settings)
     }
 
     fn port(&self, port: PortId, ifindex: IfIndex) -> Option<PortSettings> {
@@ -255,6 +339,13 @@ impl Compiler<'_> {
             enslaved,
         })
     }
+}
+
+/// Puts a new value in place of an old one. True: they differ.
+fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
+    let changed = *old != new;
+    *old = new;
+    changed
 }
 
 /// Packets can leave by the device, and it is a router's port by itself.

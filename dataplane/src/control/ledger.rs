@@ -239,6 +239,14 @@ impl Entry {
         self.item.status == Status::Kernel && !self.bypassed
     }
 
+    /// A line about routes: `item` keeps `count` of a family, such as `example`.
+    #[must_use]
+    pub fn of_routes(item: &str, family: Family, count: usize, example: &str) -> Option<Self> {
+        let what = format!("such as {example}");
+        let used = Use { what, place: Place::Routes(family, count) };
+        Some(Self { item: table::item(item)?, used, bypassed: false })
+    }
+
     /// What becomes of it, for users.
     #[must_use]
     pub fn status(&self) -> &'static str {
@@ -249,8 +257,10 @@ impl Entry {
 /// What one namespace uses, item by item in the table's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Its lines.
+    /// Its lines, but for those about routes.
     pub entries: Vec<Entry>,
+    routes_v4: Vec<Entry>,
+    routes_v6: Vec<Entry>,
 }
 
 impl Ledger {
@@ -285,11 +295,17 @@ impl Ledger {
         })
     }
 
-    /// Adds a line about routes: `item` keeps `count` of a family, such as `example`.
-    pub fn keep_routes(&mut self, item: &'static str, family: Family, count: usize, example: &str) {
-        let what = format!("such as {example}");
-        let used = Use { what, place: Place::Routes(family, count) };
-        self.entries.extend(table::item(item).map(|item| Entry { item, used, bypassed: false }));
+    /// All lines, those about routes last.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().chain(&self.routes_v4).chain(&self.routes_v6)
+    }
+
+    /// The lines about a family's routes.
+    pub fn set_routes(&mut self, family: Family, entries: Vec<Entry>) {
+        match family {
+            Family::V4 => self.routes_v4 = entries,
+            Family::V6 => self.routes_v6 = entries,
+        }
     }
 }
 
@@ -302,7 +318,7 @@ pub fn judge(mirror: &Mirror, bypass: &[Bypass]) -> Ledger {
         let bypassed = passed(item);
         (item.find)(mirror).into_iter().map(move |used| Entry { item, used, bypassed })
     });
-    Ledger { entries: entries.collect() }
+    Ledger { entries: entries.collect(), ..Ledger::default() }
 }
 
 #[cfg(test)]

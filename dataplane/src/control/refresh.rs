@@ -10,36 +10,103 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::{Compiled, KernelRoute, PortSettings, compile};
+use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
+use super::ledger::{Entry, Ledger};
+use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use crate::id::{IfIndex, NsId, PortId};
 use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
-use crate::tables::{Namespace, Port, World};
+use crate::tables::{Namespace, Port};
 use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
 
+/// Routes from which on a namespace is compiled apart from the others, which need not
+/// wait for it: some ten milliseconds.
+const LARGE: usize = 20_000;
+
 impl Control {
+    /// Publishes the namespaces as their states are now.
+    pub fn refresh_all(&mut self, changed: &[NsId]) {
+        let large =
+            |ns: &&NsId| self.namespace(**ns).is_some_and(|n| n.mirror.routes.len() > LARGE);
+        let (large, small): (Vec<&NsId>, Vec<&NsId>) = changed.iter().partition(large);
+        let apart = large.into_iter().map(|ns| vec![*ns]);
+        let together: Vec<NsId> = small.into_iter().copied().collect();
+        let batches: Vec<Vec<NsId>> = std::iter::once(together).chain(apart).collect();
+        for batch in batches {
+            if let Err(e) = self.refresh_batch(&batch) {
+                warn!(error = told(&e), "applying a change");
+            }
+        }
+    }
+
     /// Publishes the namespace as its state is now.
     ///
     /// # Errors
     /// The kernel refuses a change of the program's maps.
     pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
-        let Some(state) = self.namespace(ns) else { return Ok(()) };
-        let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
-        let compiled = compile(&state.mirror, &state.rule.bypass, &ports);
-        let tables = self.tables(ns, &compiled);
-        let index = usize::from(ns.index);
-        if self.world.namespaces.len() <= index {
-            self.world.namespaces.resize(index + 1, None);
+        self.refresh_batch(&[ns])
+    }
+
+    /// Publishes several at once. All are tried; the first error is told.
+    fn refresh_batch(&mut self, batch: &[NsId]) -> Result<(), Error> {
+        let changed: Vec<(NsId, Which)> =
+            batch.iter().map(|ns| (*ns, self.compile(*ns))).filter(|(_, w)| w.any()).collect();
+        if changed.is_empty() {
+            return Ok(());
         }
-        self.world.namespaces[index] = Some(Arc::new(tables));
-        for p in &compiled.ports {
-            let Some(port) = self.ports.get(p.port.index()) else { continue };
+        self.publish();
+        let mut result = Ok(());
+        for (ns, what) in changed {
+            // What the maps hold does not depend on neighbours.
+            if what.v4 | what.v6 | what.ports {
+                result = result.and(self.apply_maps(ns));
+            }
+        }
+        result
+    }
+
+    /// Compiles what of a namespace is out of date, and puts it into the next world.
+    fn compile(&mut self, ns: NsId) -> Which {
+        let Some(state) = self.namespace_mut(ns) else { return Which::default() };
+        let what = std::mem::take(&mut state.stale);
+        if !what.any() {
+            return what;
+        }
+        let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
+        let compiled = &mut state.compiled;
+        let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
+        let before = tiers.map(Clone::clone);
+        let passed = |l: &Ledger| l.entries.iter().filter(|e| e.bypassed).cloned().collect();
+        let bypassed: Vec<Entry> = passed(&compiled.ledger);
+        let (mirror, bypass) = (&state.mirror, &*state.rule.bypass);
+        let changed = compiled.update(Source { mirror, bypass, ports: &ports }, what);
+        let news = compiled.ledger.entries.iter().filter(|e| e.bypassed && !bypassed.contains(e));
+        for e in news {
+            let (netns, item, what) = (state.netns.name(), e.item.name, &e.used.what);
+            warn!(netns, item, what, "is bypassed, as the operator says: not obeyed");
+        }
+        // A port that is new has an entry to get, whatever its settings.
+        let changed = changed.and(Which { ports: what.ports, ..Which::default() });
+        self.tell_tiers(ns, before);
+        self.put_tables(ns, changed);
+        changed
+    }
+
+    fn put_tables(&mut self, ns: NsId, changed: Which) {
+        let tables = self.tables(ns, changed);
+        self.world.namespaces[usize::from(ns.index)] = Some(Arc::new(tables));
+        if !changed.ports {
+            return;
+        }
+        let Some(state) = self.namespace(ns) else { return };
+        let entry = |p: &PortSettings| {
+            let port = self.ports.get(p.port.index())?;
             let entry = Port {
                 ns,
                 generation: port.generation,
@@ -52,53 +119,41 @@ impl Control {
                 up: p.up,
                 queues: port.queues.len() as u16,
             };
-            set(&mut self.world.ports, p.port, Some(entry));
+            Some((p.port, entry))
+        };
+        let entries: Vec<_> = state.compiled.ports.iter().filter_map(entry).collect();
+        for (port, entry) in entries {
+            set(&mut self.world.ports, port, Some(entry));
         }
-        self.publish();
-        let wanted = self.wanted_maps(ns, &compiled);
-        self.tell_tiers(ns, &compiled);
-        if let Some(state) = self.namespace_mut(ns) {
-            state.compiled = compiled;
-        }
-        self.apply_maps(ns, wanted)
     }
 
-    /// Logs it where a family of the namespace changes hands.
-    fn tell_tiers(&self, ns: NsId, new: &Compiled) {
+    /// Logs it where a family of the namespace changed hands.
+    fn tell_tiers(&self, ns: NsId, before: [Option<String>; 2]) {
         let Some(state) = self.namespace(ns) else { return };
-        let (old, netns) = (&state.compiled, state.netns.name());
-        for (family, old, new) in [
-            ("IPv4", &old.stays_with_kernel_v4, &new.stays_with_kernel_v4),
-            ("IPv6", &old.stays_with_kernel_v6, &new.stays_with_kernel_v6),
-        ] {
+        let (new, netns) = (&state.compiled, state.netns.name());
+        let after = [&new.stays_with_kernel_v4, &new.stays_with_kernel_v6];
+        for ((family, old), new) in ["IPv4", "IPv6"].into_iter().zip(&before).zip(after) {
             match new {
                 same if same == old => {}
                 Some(reason) => info!(netns, family, reason, "stays with the kernel"),
                 None => info!(netns, family, "is forwarded by nsplane"),
             }
         }
-        for e in new.ledger.entries.iter().filter(|e| e.bypassed) {
-            if !old.ledger.entries.contains(e) {
-                let (item, what) = (e.item.name, &e.used.what);
-                warn!(netns, item, what, "is bypassed, as the operator says: not obeyed");
-            }
-        }
     }
 
     /// The namespace's tables; what did not change is shared with those before.
-    fn tables(&self, ns: NsId, new: &Compiled) -> Namespace {
-        let state = self.namespace(ns).expect("the caller has the namespace");
-        let old = &state.compiled;
+    fn tables(&self, ns: NsId, changed: Which) -> Namespace {
+        let new = &self.namespace(ns).expect("the caller has the namespace").compiled;
         let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_ref);
         let before = before.filter(|b| b.id == Some(ns));
-        let keep = |same: bool| before.filter(|_| same);
+        let keep = |changed: bool| before.filter(|_| !changed);
+        let hops = before.filter(|b| *b.next_hops == *new.next_hops);
         Namespace {
             id: Some(ns),
-            v4: keep(old.v4 == new.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
-            v6: keep(old.v6 == new.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
-            next_hops: keep(old.next_hops == new.next_hops)
-                .map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
-            neighbors: keep(old.neighbors == new.neighbors)
+            v4: keep(changed.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
+            v6: keep(changed.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
+            next_hops: hops.map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
+            neighbors: keep(changed.neighbors)
                 .map_or_else(|| Arc::new(neighbors(new)), |b| b.neighbors.clone()),
         }
     }
@@ -122,14 +177,19 @@ impl Control {
         wanted
     }
 
-    fn apply_maps(&mut self, ns: NsId, wanted: plan::State) -> Result<(), Error> {
+    fn apply_maps(&mut self, ns: NsId) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
+        let wanted = self.wanted_maps(ns, &state.compiled);
         let actions = plan::diff(&wanted, &state.maps);
-        self.act(&actions)?;
+        let done = self.act(&actions);
         if let Some(state) = self.namespace_mut(ns) {
-            state.maps = wanted;
+            match &done {
+                Ok(()) => state.maps = wanted,
+                // The whole difference again, at the next change.
+                Err(_) => state.stale.ports = true,
+            }
         }
-        Ok(())
+        done
     }
 
     fn act(&mut self, actions: &[Action]) -> Result<(), Error> {
@@ -149,28 +209,44 @@ impl Control {
         Ok(())
     }
 
-    /// Takes a port out of what the workers see.
-    pub(super) fn withdraw(&mut self, port: PortId) {
-        set(&mut self.world.ports, port, None);
-        self.publish();
+    /// Part `tables`: none yet.
+    pub(super) fn init_tables(&mut self, ns: NsId, _: &mut Seed) -> Result<(), Error> {
+        let index = usize::from(ns.index);
+        if self.world.namespaces.len() <= index {
+            self.world.namespaces.resize(index + 1, None);
+        }
+        self.world.namespaces[index] =
+            Some(Arc::new(Namespace { id: Some(ns), ..Namespace::default() }));
+        Ok(())
     }
 
-    /// Takes a namespace out of what workers and program see.
-    pub(super) fn forget_tables(&mut self, ns: NsId, maps: &plan::State) {
+    /// Part `tables`: takes them out of what the workers see.
+    pub(super) fn withdraw_tables(&mut self, ns: NsId) {
         if let Some(slot) = self.world.namespaces.get_mut(usize::from(ns.index)) {
             *slot = None;
         }
         self.publish();
-        if let Err(e) = self.act(&plan::diff(&plan::State::default(), maps)) {
+    }
+
+    /// Part `map entries`: takes them out of the program's maps.
+    pub(super) fn clear_maps(&mut self, ns: NsId) {
+        let Some(state) = self.namespace_mut(ns) else { return };
+        let maps = std::mem::take(&mut state.maps);
+        if let Err(e) = self.act(&plan::diff(&plan::State::default(), &maps)) {
             warn!(error = told(&e), "removing a namespace from the program's maps");
         }
     }
 
+    /// Takes ports out of what the workers see.
+    pub(super) fn withdraw(&mut self, ports: impl Iterator<Item = PortId>) {
+        for port in ports {
+            set(&mut self.world.ports, port, None);
+        }
+        self.publish();
+    }
+
     fn publish(&mut self) {
-        self.publisher.publish(Arc::new(World {
-            namespaces: self.world.namespaces.clone(),
-            ports: self.world.ports.clone(),
-        }));
+        self.publisher.publish(Arc::new(self.world.clone()));
     }
 }
 

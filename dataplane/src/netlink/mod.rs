@@ -52,6 +52,7 @@ mod look;
 mod monitor;
 mod programs;
 mod request;
+mod scratch;
 mod watch;
 
 use std::io;

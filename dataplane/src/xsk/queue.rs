@@ -1,6 +1,6 @@
 //! Four rings of one queue of one device, and the frames that pass through them.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use arrayvec::ArrayVec;
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
@@ -27,6 +27,8 @@ pub struct Queue {
     comp: CompQueue,
     scratch: [FrameDesc; BATCH],
     fill_target: u32,
+    /// Frames given to the kernel to receive into and not yet taken back.
+    posted: u32,
     tx_size: u32,
 }
 
@@ -48,6 +50,7 @@ impl Queue {
             comp,
             scratch: [FrameDesc::default(); BATCH],
             fill_target: size,
+            posted: 0,
             tx_size: size,
             memory,
         }
@@ -65,22 +68,25 @@ impl Queue {
         self.fd
     }
 
-    /// Keeps at most `frames` in the fill ring, so that many ports can share the
-    /// memory. At most the ring's size; takes effect as frames are used up.
+    /// Gives the kernel at most `frames` to receive into, so that many ports can share the
+    /// memory: what waits in the RX ring or in the driver counts too. At most the ring's
+    /// size; takes effect as frames are used up.
     pub fn set_fill_target(&mut self, frames: u32) {
         self.fill_target = frames.min(self.memory.options().ring_size);
     }
 
-    /// Takes received frames into `out` until it is full or none is left.
+    /// Takes at most `most` received frames into `out`, as many as are there and it has
+    /// room for.
     #[inline]
-    pub fn receive(&mut self, out: &mut Frames) -> usize {
-        let room = out.remaining_capacity();
+    pub fn receive(&mut self, out: &mut Frames, most: usize) -> usize {
+        let room = out.remaining_capacity().min(most);
         // SAFETY: the ring fills in descriptors of the memory that it is bound to.
         let n = unsafe { self.rx.consume(&mut self.scratch[..room]) };
         for desc in &self.scratch[..n] {
             self.memory.lend(desc, NOT_LENT);
             out.push(Frame(*desc));
         }
+        self.posted = self.posted.saturating_sub(n as u32);
         n
     }
 
@@ -136,7 +142,8 @@ impl Queue {
     pub fn refill(&mut self, pool: &mut Vec<Frame>) -> usize {
         let size = self.memory.options().ring_size;
         let held = size - self.fill.nb_free_exact();
-        let mut want = (self.fill_target.saturating_sub(held) as usize).min(pool.len());
+        let room = self.fill_target.saturating_sub(self.posted).min(size - held);
+        let mut want = (room as usize).min(pool.len());
         let mut total = 0;
         while want > 0 {
             let n = want.min(BATCH);
@@ -150,6 +157,7 @@ impl Queue {
             total += n;
             want -= n;
         }
+        self.posted += total as u32;
         if held as usize + total > 0 && self.fill.needs_wakeup() {
             kick::wake_rx(self.fd);
         }
@@ -164,10 +172,17 @@ impl Queue {
 
     /// Closes the socket and returns the frames that the kernel still had: those in
     /// the fill, RX, TX and completion rings and in the driver. Blocks for about
-    /// 10 ms; when it returns the kernel no longer writes to any of them.
+    /// 10 ms; when it returns the kernel no longer writes to any of them. Several
+    /// threads may close queues at once, and then wait at the same time.
     pub fn close(self) -> Vec<Frame> {
-        let Self { memory, holder, tx, rx, fill, comp, .. } = self;
+        let Self { memory, holder, fd, tx, rx, fill, comp, .. } = self;
+        // The library closes under a lock that all sockets of the memory share. Held
+        // open once more, the socket is not released there but below.
+        // SAFETY: the rings keep the descriptor open until they are dropped.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
         drop((tx, rx, fill, comp));
+        // Without a free descriptor the wait was under the lock.
+        drop(socket);
         memory.reclaim(holder)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::control::ledger::Ledger;
+use crate::control::ledger::Entry;
 use crate::control::mirror::TABLE_LOCAL;
 use crate::netlink::{Family, Prefix, Route};
 
@@ -24,10 +24,12 @@ impl Kept {
         self.items.entry(item).or_insert((0, route.dst)).0 += 1;
     }
 
-    pub(super) fn tell(self, ledger: &mut Ledger, family: Family) {
-        for (item, (count, example)) in self.items {
-            ledger.keep_routes(item, family, count, &example.to_string());
-        }
+    /// The lines of the ledger.
+    pub(super) fn entries(self, family: Family) -> Vec<Entry> {
+        let line = |(item, (count, example)): (&str, (usize, Prefix))| {
+            Entry::of_routes(item, family, count, &example.to_string())
+        };
+        self.items.into_iter().filter_map(line).collect()
     }
 }
 

@@ -37,9 +37,13 @@ fn with(routes: impl IntoIterator<Item = Route>) -> Mirror {
     m
 }
 
-fn run(m: &Mirror) -> Compiled {
+fn source(mirror: &Mirror) -> Source<'_> {
     // Local prefixes, which keep IPv4 with the kernel, are wanted here beside others.
-    compile(m, &[Bypass::LocalPrefixes], &PORTS)
+    Source { mirror, bypass: &[Bypass::LocalPrefixes], ports: &PORTS }
+}
+
+fn run(m: &Mirror) -> Compiled {
+    compile(source(m))
 }
 
 fn to(port: u16, gateway: Option<&str>) -> NextHop {

@@ -33,6 +33,10 @@ fn settings(mirror: &Mirror, family: Family, scope: Scope) -> Settings {
 }
 
 pub(super) fn unreadable(mirror: &Mirror) -> Vec<Use> {
+    if mirror.lost {
+        let what = "changes of it were lost; it is being read again".to_owned();
+        return vec![Use { what, place: Place::Family(None) }];
+    }
     [(Family::V4, mirror.unreadable_v4), (Family::V6, mirror.unreadable_v6)]
         .into_iter()
         .filter(|(_, unreadable)| *unreadable)

@@ -7,7 +7,7 @@ use crate::netlink::Family;
 impl Ledger {
     /// The lines of a namespace.
     pub fn rows<'a>(&'a self, netns: &'a str) -> impl Iterator<Item = view::LedgerRow> + 'a {
-        self.entries.iter().map(move |e| view::LedgerRow {
+        self.iter().map(move |e| view::LedgerRow {
             scope: e.used.place.to_string(),
             status: e.status().to_owned(),
             tier: self.tier(e),

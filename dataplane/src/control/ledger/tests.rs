@@ -80,7 +80,8 @@ fn cases() -> Vec<Case> {
     let tcx = Tcx { ifindex: IfIndex(1), ingress: true, egress: false };
     let all = netlink::Scope::All;
     vec![
-        whole("unreadable", vec![Event::Unreadable(Family::V6)], v6),
+        // Until all of it is read again.
+        whole("unreadable", vec![Event::Unreadable(Family::V6)], both),
         whole("rules", vec![rule(Family::V4, 100, 254, false)], v4),
         whole("rules", vec![rule(Family::V6, 100, 7, true)], v6),
         whole("netfilter", vec![hooks(HookSource::Nftables, None)], both),
@@ -196,6 +197,13 @@ fn local_prefixes_that_come_with_a_namespace_do_not_count() {
     let routes = [loopback, broadcast, local("10.0.0.1", 1), route("10.0.0.0/24", &[hop(1, None)])];
     let m = with(routes.into_iter().map(|r| Event::Route(r, Insert::First)).collect());
     assert_eq!(judge(&m, &[]).entries, []);
+}
+
+#[test]
+fn what_is_still_unreadable_after_a_dump_keeps_its_family() {
+    let mut m = with(vec![Event::Unreadable(Family::V6)]);
+    m.lost = false;
+    assert_eq!(kept(&judge(&m, &[])).0, [false, true]);
 }
 
 #[test]

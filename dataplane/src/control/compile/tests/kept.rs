@@ -19,7 +19,7 @@ fn routes_that_are_kept_are_in_the_ledger() {
         local("10.0.0.1", 1),
     ]);
     let c = run(&m);
-    let routes = c.ledger.entries.iter().filter(|e| e.item.scope == ledger::Scope::Routes);
+    let routes = c.ledger.iter().filter(|e| e.item.scope == ledger::Scope::Routes);
     let routes: Vec<_> = routes.collect();
     let lines: Vec<_> = routes.iter().map(|e| (e.item.name, e.used.place.to_string())).collect();
     let line = |item, place: &str| (item, place.to_owned());
