@@ -2,6 +2,9 @@
 //! forgotten when it is gone. The kernel is the judge: what it would not let through
 //! does not arrive, what it forwards arrives by it.
 
+#[path = "ledger/effect.rs"]
+mod effect;
+
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -25,11 +28,11 @@ struct Bench {
 /// What is expected of one family's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    Nsplane,
+    Ours,
     Kernel,
     Nobody,
 }
-use Way::{Kernel, Nobody, Nsplane};
+use Way::{Kernel, Nobody, Ours};
 
 impl Bench {
     fn new(label: &str, args: &[&str]) -> Self {
@@ -57,7 +60,7 @@ impl Bench {
     fn wait_ways(&self, v4: Way, v6: Way) {
         for (way, dst) in [(v4, V4), (v6, V6)] {
             match way {
-                Nsplane => self.lab.wait_forwarded(&self.far, dst),
+                Ours => self.lab.wait_forwarded(&self.far, dst),
                 Kernel => self.lab.wait_kernel(&self.far, dst),
                 Nobody => self.lab.wait_silent(&self.far, dst),
             }
@@ -75,13 +78,13 @@ impl Bench {
         off: impl FnOnce(T),
     ) {
         println!("{item}");
-        self.wait_ways(Nsplane, Nsplane);
+        self.wait_ways(Ours, Ours);
         let made = on();
         self.wait_row(item, row);
         self.wait_ways(ways.0, ways.1);
         off(made);
         self.wait_no_row(item);
-        self.wait_ways(Nsplane, Nsplane);
+        self.wait_ways(Ours, Ours);
     }
 
     /// The same with a setting: its value, and the one it has again after that.
@@ -125,33 +128,27 @@ fn settings() {
     assert_eq!(b.rows(), Vec::<Value>::new(), "a plain router uses nothing");
     let kernel = |scope| [("scope", scope), ("status", "kernel"), ("tier", "kernel")];
     let (v4, v6) = (kernel("IPv4"), kernel("IPv6"));
-    b.setting(
-        "net/ipv4/conf/all/accept_redirects",
-        ("1", "0"),
-        "redirects",
-        &v4,
-        (Kernel, Nsplane),
-    );
-    b.setting("net/ipv6/conf/b0/forwarding", ("0", "1"), "redirects", &v6, (Nsplane, Kernel));
-    b.setting("net/ipv4/ip_forward_use_pmtu", ("1", "0"), "pmtu", &v4, (Kernel, Nsplane));
-    b.setting("net/ipv6/conf/all/proxy_ndp", ("1", "0"), "proxy-ndp", &v6, (Nsplane, Kernel));
+    b.setting("net/ipv4/conf/all/accept_redirects", ("1", "0"), "redirects", &v4, (Kernel, Ours));
+    b.setting("net/ipv6/conf/b0/forwarding", ("0", "1"), "redirects", &v6, (Ours, Kernel));
+    b.setting("net/ipv4/ip_forward_use_pmtu", ("1", "0"), "pmtu", &v4, (Kernel, Ours));
+    b.setting("net/ipv6/conf/all/proxy_ndp", ("1", "0"), "proxy-ndp", &v6, (Ours, Kernel));
     let off = |scope| [("scope", scope), ("status", "converted"), ("tier", "kernel")];
     let a0 = off("a0 IPv4, arriving");
-    b.setting("net/ipv4/conf/a0/forwarding", ("0", "1"), "forwarding", &a0, (Nobody, Nsplane));
+    b.setting("net/ipv4/conf/a0/forwarding", ("0", "1"), "forwarding", &a0, (Nobody, Ours));
     // What arrives at another device is not concerned.
     let b0 = off("b0 IPv4, arriving");
-    b.setting("net/ipv4/conf/b0/forwarding", ("0", "1"), "forwarding", &b0, (Nsplane, Nsplane));
+    b.setting("net/ipv4/conf/b0/forwarding", ("0", "1"), "forwarding", &b0, (Ours, Ours));
     b.setting(
         "net/ipv6/conf/all/forwarding",
         ("0", "1"),
         "forwarding",
         &off("IPv6"),
-        (Nsplane, Nobody),
+        (Ours, Nobody),
     );
     let quiet = b.lab.tenant.router().read_sysctl("net/ipv6/route/skip_notify_on_dev_down");
     if quiet.is_ok() {
         let path = "net/ipv6/route/skip_notify_on_dev_down";
-        b.setting(path, ("1", "0"), "quiet-routes", &v6, (Nsplane, Kernel));
+        b.setting(path, ("1", "0"), "quiet-routes", &v6, (Ours, Kernel));
     }
 }
 
@@ -162,13 +159,7 @@ fn reverse_path_filters() {
     let router = b.lab.tenant.router();
     let row =
         |reason| [("scope", "a0 IPv4, arriving"), ("status", "converted"), ("reason", reason)];
-    b.setting(
-        "net/ipv4/conf/a0/rp_filter",
-        ("2", "0"),
-        "rp-filter",
-        &row("loose"),
-        (Nsplane, Nsplane),
-    );
+    b.setting("net/ipv4/conf/a0/rp_filter", ("2", "0"), "rp-filter", &row("loose"), (Ours, Ours));
     // The way back to the source leads elsewhere.
     let away = || {
         router.sysctl("net/ipv4/conf/all/rp_filter", "1").unwrap();
@@ -178,7 +169,7 @@ fn reverse_path_filters() {
         router.ip("route del 10.0.0.2/32 dev b0").unwrap();
         router.sysctl("net/ipv4/conf/all/rp_filter", "0").unwrap();
     };
-    b.provoke("rp-filter", &row("strict"), (Nobody, Nsplane), away, back);
+    b.provoke("rp-filter", &row("strict"), (Nobody, Ours), away, back);
 }
 
 /// These have no effect on packets that are forwarded: nsplane goes on.
@@ -203,12 +194,12 @@ fn harmless_settings() {
     ] {
         router.sysctl(path, value).unwrap();
     }
-    b.wait_ways(Nsplane, Nsplane);
+    b.wait_ways(Ours, Ours);
     let row = [("status", "harmless"), ("tier", "userspace")];
-    b.setting("net/ipv4/conf/a0/proxy_arp", ("1", "0"), "proxy-arp", &row, (Nsplane, Nsplane));
+    b.setting("net/ipv4/conf/a0/proxy_arp", ("1", "0"), "proxy-arp", &row, (Ours, Ours));
     let row = [("scope", "multicast packets"), ("status", "kernel")];
     let on = || b.inside(programs::multicast_router);
-    b.provoke("multicast", &row, (Nsplane, Nsplane), on, drop);
+    b.provoke("multicast", &row, (Ours, Ours), on, drop);
 }
 
 #[test]
@@ -227,7 +218,7 @@ fn netfilter() {
     match Dropper::netfilter() {
         Ok(program) => {
             let on = || b.inside(|| program.on_forward_v4());
-            b.provoke("netfilter", &v4, (Nobody, Nsplane), on, drop);
+            b.provoke("netfilter", &v4, (Nobody, Ours), on, drop);
         }
         Err(e) => println!("BPF on netfilter hooks: left out, this kernel has none: {e}"),
     }
@@ -235,7 +226,7 @@ fn netfilter() {
     if std::path::Path::new("/proc/net/ip_tables_names").exists() {
         router.exec("iptables-legacy", ["-A", "FORWARD", "-j", "DROP"]).unwrap();
         b.wait_row("netfilter", &v4);
-        b.wait_ways(Nobody, Nsplane);
+        b.wait_ways(Nobody, Ours);
     } else {
         println!("iptables: left out, this kernel has none of old");
     }
@@ -250,17 +241,17 @@ fn policies_and_rules() {
     let policy = "dir fwd src 10.0.0.0/24 dst 10.0.1.0/24";
     let on = format!("xfrm policy add {policy} action block");
     let off = format!("xfrm policy delete {policy}");
-    b.command("ip", (&on, &off), "xfrm", &v4, (Nobody, Nsplane));
+    b.command("ip", (&on, &off), "xfrm", &v4, (Nobody, Ours));
     let rule = "to 10.0.1.0/24 priority 10 prohibit";
     let (on, off) = (format!("rule add {rule}"), format!("rule del {rule}"));
-    b.command("ip", (&on, &off), "rules", &v4, (Nobody, Nsplane));
+    b.command("ip", (&on, &off), "rules", &v4, (Nobody, Ours));
     let rule = "from all priority 10 lookup 77";
     let (on, off) = (format!("-6 rule add {rule}"), format!("-6 rule del {rule}"));
-    b.command("ip", (&on, &off), "rules", &v6, (Nsplane, Kernel));
+    b.command("ip", (&on, &off), "rules", &v6, (Ours, Kernel));
     // Sources in it are refused.
     let prefix = "local 10.0.0.0/25 dev lo";
     let (on, off) = (format!("route add {prefix}"), format!("route del {prefix}"));
-    b.command("ip", (&on, &off), "local-prefixes", &v4, (Nobody, Nsplane));
+    b.command("ip", (&on, &off), "local-prefixes", &v4, (Nobody, Ours));
 }
 
 #[test]
@@ -293,7 +284,7 @@ fn devices() {
     b.wait_row("master", &row("a0"));
     router.ip("link set a0 nomaster").unwrap();
     b.wait_no_row("master");
-    b.wait_ways(Nsplane, Nsplane);
+    b.wait_ways(Ours, Ours);
 }
 
 /// A program that was loaded long ago and is attached without a link has no sign that
@@ -304,7 +295,7 @@ fn a_program_without_a_link() {
     let b = Bench::new("ledold", &[]);
     let program = Dropper::tcx().unwrap();
     std::thread::sleep(Duration::from_millis(2500));
-    b.wait_ways(Nsplane, Nsplane);
+    b.wait_ways(Ours, Ours);
     let router = b.lab.tenant.router();
     let index = router.ifindex("a0").unwrap();
     let start = Instant::now();
@@ -336,11 +327,11 @@ fn routes() {
         println!("{item}");
         router.ip(&on).unwrap();
         b.wait_row(item, &v4);
-        b.wait_ways(way, Nsplane);
+        b.wait_ways(way, Ours);
         router.ip(&off).unwrap();
         b.wait_no_row(item);
         let _ = router.ip("route replace 10.0.1.2/32 dev b0");
-        b.wait_ways(Nsplane, Nsplane);
+        b.wait_ways(Ours, Ours);
     }
     router.ip("route del 10.0.1.2/32").unwrap();
     // A tunnel around the packet: it does not arrive as it was.
@@ -348,7 +339,7 @@ fn routes() {
     match router.ip(seg6) {
         Ok(_) => {
             b.wait_row("encap", &row("1 IPv6 route"));
-            b.wait_ways(Nsplane, Nobody);
+            b.wait_ways(Ours, Nobody);
             router.ip("-6 route del fd00:0:0:1::2/128").unwrap();
             b.wait_no_row("encap");
         }
@@ -356,73 +347,14 @@ fn routes() {
     }
     router.ip("-6 route add fd00:0:0:1::2/128 dev b0 expires 60").unwrap();
     b.wait_row("expiring", &row("1 IPv6 route"));
-    b.wait_ways(Nsplane, Kernel);
+    b.wait_ways(Ours, Kernel);
     router.ip("-6 route del fd00:0:0:1::2/128").unwrap();
     // Out of a device that is no port.
     router.ip("link add br9 type bridge").unwrap();
     router.ip("link set br9 up").unwrap();
     router.ip("route add 10.0.1.2/32 dev br9").unwrap();
     b.wait_row("other-devices", &v4);
-    b.wait_ways(Nobody, Nsplane);
+    b.wait_ways(Nobody, Ours);
     router.ip("link del br9").unwrap();
-    b.wait_ways(Nsplane, Nsplane);
-}
-
-/// What the operator says is not obeyed, and is shown so.
-#[test]
-#[ignore = "needs root"]
-fn bypass() {
-    let b = Bench::new("ledby", &["--bypass", "netfilter"]);
-    let router = b.lab.tenant.router();
-    router.exec("nft", ["add table inet t"]).unwrap();
-    router.exec("nft", [&format!("add chain inet t f {DROP_ALL}")]).unwrap();
-    let row = [("scope", "IPv4, IPv6"), ("status", "bypassed"), ("tier", "userspace")];
-    b.wait_row("netfilter", &row);
-    b.wait_ways(Nsplane, Nsplane);
-    let log = b.lab.nsplane.log();
-    assert!(log.contains("WARN") && log.contains("bypassed") && log.contains("t/f"), "{log}");
-    // Only what was named.
-    let policy = "dir fwd src 10.0.0.0/24 dst 10.0.1.0/24";
-    router.ip(&format!("xfrm policy add {policy} action block")).unwrap();
-    b.wait_row("xfrm", &[("status", "kernel")]);
-    b.wait_ways(Nobody, Nsplane);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn what_is_not_in_use_is_listed_on_request() {
-    let b = Bench::new("ledall", &[]);
-    let all = b.lab.nsplane.show("ledger", &["--all-items"]).unwrap();
-    let all = all.as_array().unwrap();
-    assert!(all.len() > 30 && all.iter().all(|r| r["tier"] == ""), "{all:#?}");
-}
-
-/// How long the fast path outlives a filter, and how long it takes to come back.
-#[test]
-#[ignore = "needs root"]
-fn there_and_back() {
-    let b = Bench::new("ledfast", &[]);
-    let router = b.lab.tenant.router();
-    let nft = |words: &str| router.exec("nft", [words]).map(drop).unwrap();
-    nft("add table inet t");
-    let (mut past, mut back) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        b.wait_ways(Nsplane, Nsplane);
-        nft(&format!("add chain inet t f {DROP_ALL}"));
-        let start = Instant::now();
-        let mut last = Duration::ZERO;
-        while start.elapsed() < Duration::from_millis(300) {
-            if b.lab.probe_for(&b.far, V4, Duration::from_millis(2)).is_some() {
-                last = start.elapsed();
-            }
-        }
-        past.push(last);
-        nft("delete chain inet t f");
-        let start = Instant::now();
-        b.lab.wait_forwarded(&b.far, V4);
-        back.push(start.elapsed());
-    }
-    println!("last packet past the filter: {past:?}");
-    println!("first packet by nsplane after the filter (two `show` included): {back:?}");
-    assert!(past.iter().all(|t| *t < Duration::from_secs(1)), "{past:?}");
+    b.wait_ways(Ours, Ours);
 }
