@@ -368,3 +368,5 @@ fn has_ipv6(mirror: &Mirror, ifindex: IfIndex) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;

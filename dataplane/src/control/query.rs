@@ -8,11 +8,12 @@ use super::devices::{passed_over, unfit};
 use super::ledger::{Device, Entry};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
-use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::LinkKind;
+use crate::id::{NsId, PortId};
+use crate::netlink::{Link, LinkKind};
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
+use nsplane_abi::headers::ETH_LEN;
 
 impl Control {
     /// Answers, or says why not: the namespace asked for is not one of ours.
@@ -93,7 +94,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: kept(n, *ifindex),
+                reason: kernels_part(n, link, self.settings.memory.max_packet()),
             })
         })
     }
@@ -233,8 +234,9 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
     }
 }
 
-/// What of a port's traffic is the kernel's, and why; empty where nothing is.
-fn kept(n: &NamespaceState, ifindex: IfIndex) -> String {
+/// What of a port's traffic is the kernel's, because of the ledger or of what a frame of
+/// our memory holds (`room` bytes); empty where nothing is.
+fn kernels_part(n: &NamespaceState, link: &Link, room: u32) -> String {
     let part = |(e, d): (&Entry, &Device)| {
         let which = match (d.arrives, d.leaves) {
             (true, true) => "arrives here or leaves",
@@ -243,8 +245,11 @@ fn kept(n: &NamespaceState, ifindex: IfIndex) -> String {
         };
         format!("{}: what {which} is the kernel's", e.used.what)
     };
-    let lines = n.compiled.ledger.at(ifindex).filter(|(e, _)| e.binds());
-    lines.map(part).collect::<Vec<_>>().join("; ")
+    let lines = n.compiled.ledger.at(link.ifindex).filter(|(e, _)| e.binds()).map(part);
+    let long = link.mtu.saturating_add(ETH_LEN as u32) > room;
+    let long =
+        long.then(|| format!("MTU {}: frames above {room} bytes are the kernel's", link.mtu));
+    lines.chain(long).collect::<Vec<_>>().join("; ")
 }
 
 /// Devices that are no ports, with the reason; never `lo`.

@@ -63,6 +63,7 @@ impl Control {
                 n.stale = Which::ALL;
             }
             n.rule = rule;
+            n.stale = Which::ALL;
         }
     }
 
