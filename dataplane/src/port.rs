@@ -93,9 +93,11 @@ pub enum FromWorker<Q> {
 pub struct Punted<F> {
     /// The packet. Its L4 checksum is complete.
     pub frame: F,
-    /// The port it came in on.
+    /// Bytes of the frame in front of the packet that are no longer part of it.
+    pub lead: u8,
+    /// The port or member it came in on.
     pub port: PortId,
-    /// The use of the port's slot.
+    /// The use of that slot.
     pub generation: Generation,
     /// Why.
     pub reason: PuntReason,
@@ -112,9 +114,9 @@ pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
 /// their egress port.
 #[derive(Debug)]
 pub struct Handed<F> {
-    /// The port they came in on: theirs are the counters.
+    /// The port or member they came in on: theirs are the counters.
     pub ingress: PortId,
-    /// The port they leave by.
+    /// The port that they are sent by.
     pub egress: PortId,
     /// The use of the egress port's slot that was decided for.
     pub generation: Generation,

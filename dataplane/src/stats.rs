@@ -28,11 +28,13 @@ pub enum DropReason {
     PuntLimit,
     /// The queue to the punt thread was full.
     PuntFull,
+    /// With its VLAN tags it does not fit the frame, or not the port.
+    NoRoom,
 }
 
 impl DropReason {
     /// Number of reasons.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Stale,
@@ -42,6 +44,7 @@ impl DropReason {
         Self::HandoverFull,
         Self::PuntLimit,
         Self::PuntFull,
+        Self::NoRoom,
     ];
 
     /// The name shown to users.
@@ -55,6 +58,7 @@ impl DropReason {
             Self::HandoverFull => "handover_full",
             Self::PuntLimit => "punt_limit",
             Self::PuntFull => "punt_full",
+            Self::NoRoom => "no_room",
         }
     }
 }
@@ -83,11 +87,14 @@ pub enum PuntReason {
     Ttl,
     /// Not IPv4 or IPv6 to this port, or the port does not route it (any more).
     NotRouted,
+    /// The program would have passed it, were it not for a member that no device of the
+    /// kernel stands for.
+    Member,
 }
 
 impl PuntReason {
     /// Number of reasons.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Header,
@@ -100,6 +107,7 @@ impl PuntReason {
         Self::StaleNeighbor,
         Self::Ttl,
         Self::NotRouted,
+        Self::Member,
     ];
 
     /// The name shown to users.
@@ -116,6 +124,7 @@ impl PuntReason {
             Self::StaleNeighbor => "stale_neighbor",
             Self::Ttl => "ttl",
             Self::NotRouted => "not_routed",
+            Self::Member => "member",
         }
     }
 }

@@ -135,6 +135,7 @@ fn spec() -> AttachSpec {
         port: PORT,
         ns: NS,
         generation: GENERATION,
+        cross: false,
     }
 }
 
@@ -359,7 +360,7 @@ fn local_packets_of_a_veth_are_tagged_with_their_checksums_state() {
         flags: TAG_CSUM_PARTIAL,
         csum_start: 34,
         csum_offset: 6,
-        reserved: 0,
+        member: 0,
     };
     send_udp(&host, "10.9.1.2:9", b"odd");
     let (tag, packet) = receiver.next().expect("UDP over IPv4");

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Run) -> Result<()> {
                 mode,
             },
             max_ports: args.max_ports,
+            members: Vec::new(),
         },
         workers: args.workers,
         pin: args.pin.clone(),

@@ -12,6 +12,7 @@ use super::devices::{unfit, wanted};
 use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
 use super::plan;
+use super::ports::Use;
 use super::totals::Totals;
 use crate::config;
 use crate::id::{IfIndex, NsId, PortId};
@@ -108,6 +109,10 @@ impl Control {
         if let Some(state) = self.namespaces.take(usize::from(ns.index)) {
             info!(netns = state.netns.name(), "namespace let go");
             self.forget_tables(ns, &state.maps);
+            self.known.forget(state.netns.cookie());
+        }
+        if let Err(e) = self.follow_members() {
+            warn!(error = told(&e), "members");
         }
     }
 
@@ -133,12 +138,23 @@ impl Control {
         let Some(state) = self.namespace_mut(ns) else { return };
         let links = &state.mirror.links;
         state.refused.retain(|i, _| links.contains_key(i));
-        let ports: Vec<(IfIndex, PortId)> = state.ports.iter().map(|(i, p)| (*i, *p)).collect();
-        let fit = |i: &IfIndex| links.get(i).is_some_and(|l| unfit(l).is_none());
-        let unfit: Vec<bool> = ports.iter().map(|(i, _)| !fit(i)).collect();
-        let lost = ports.iter().zip(unfit).filter(|((_, p), unfit)| *unfit || self.is_lost(*p));
-        let lost: Vec<PortId> = lost.map(|((_, p), _)| *p).collect();
+        let seen: Vec<(PortId, Option<bool>)> = state
+            .ports
+            .iter()
+            .map(|(i, p)| (*p, links.get(i).map(|l| unfit(l).is_none())))
+            .collect();
+        let lost = seen.into_iter().filter(|(p, fit)| match fit {
+            None => true,
+            // A member's link may be of a kind that is no port by itself.
+            Some(fit) => (!fit && !self.is_member(*p)) || self.is_lost(*p),
+        });
+        let lost: Vec<PortId> = lost.map(|(p, _)| p).collect();
         self.remove_ports(&lost);
+    }
+
+    fn is_member(&self, port: PortId) -> bool {
+        let port = self.ports.get(port.index());
+        port.is_some_and(|p| matches!(p.part, Use::Member(_)))
     }
 
     pub(super) fn is_lost(&self, port: PortId) -> bool {
@@ -163,7 +179,13 @@ impl Control {
     /// In strict mode, why the device cannot become a port. Else it is kept as
     /// refused, and tried again later.
     pub fn grow(&mut self, ns: NsId, now: Instant, strict: bool) -> Result<bool, Error> {
-        let Some(link) = self.next_wanted(ns, now) else { return Ok(false) };
+        let Some(mut link) = self.next_wanted(ns, now) else { return Ok(false) };
+        if link.part.is_some() {
+            // A part of a port is a member of it rather than a port by itself.
+            self.follow_members()?;
+            let Some(next) = self.next_wanted(ns, now) else { return Ok(false) };
+            link = next;
+        }
         match self.add_port(ns, &link, strict) {
             Ok(port) => {
                 let state = self.namespace_mut(ns).expect("there a moment ago");
@@ -179,8 +201,12 @@ impl Control {
     /// A device that should be a port, is none, and may be tried now.
     fn next_wanted(&self, ns: NsId, now: Instant) -> Option<Link> {
         let state = self.namespace(ns)?;
-        let mut wanted = wanted(&self.settings, &state.mirror);
-        wanted.find(|l| !state.ports.contains_key(&l.ifindex) && !state.waits(l, now)).cloned()
+        let free = |l: &&Link| {
+            !state.ports.contains_key(&l.ifindex)
+                && !state.waits(l, now)
+                && !self.is_stand_in((ns, l.ifindex))
+        };
+        wanted(&self.settings, &state.mirror).find(free).cloned()
     }
 
     fn refuse(&mut self, ns: NsId, link: Link, reason: String, now: Instant) {

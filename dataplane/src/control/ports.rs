@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::Control;
 use super::devices::check_device;
 use super::error::{Error, told};
+use super::members::MemberState;
 use super::targets::Target;
 use super::totals::Totals;
 use crate::bpf;
@@ -48,10 +49,24 @@ pub struct PortState {
     pub name: String,
     /// Its queues.
     pub queues: Vec<QueueState>,
-    /// The attached program; detaches when dropped.
-    pub attached: bpf::Attached,
+    /// The attached program; detaches when dropped. None: a member, which has its
+    /// port's.
+    pub attached: Option<bpf::Attached>,
     /// Counters of the slot when the device became a port.
     pub base: Totals,
+    /// What the device is used as.
+    pub part: Use,
+}
+
+/// What a device is used as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A port, whole.
+    Whole,
+    /// A part of another port.
+    Member(MemberState),
+    /// The far end of the stand-in of a member, which is named: a link of a namespace.
+    FarEnd((NsId, IfIndex)),
 }
 
 /// One queue of a port.
@@ -93,7 +108,9 @@ impl Control {
         let frames = self.allot(queues)?;
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
-        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns))?;
+        let part = self.use_of((ns, link.ifindex));
+        let cross = part != Use::Whole;
+        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns), cross)?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
@@ -133,8 +150,9 @@ impl Control {
             ifindex: link.ifindex,
             name: link.name.clone(),
             queues: states,
-            attached: made.attached,
+            attached: Some(made.attached),
             base,
+            part,
         });
         Ok(id)
     }
@@ -154,6 +172,7 @@ impl Control {
         link: &Link,
         (frames, strict): (&[u32], bool),
         (port, generation, ns): (PortId, Generation, NsId),
+        cross: bool,
     ) -> Result<Made, Error> {
         let at = |source| Error::Xsk { netns: netns.name().to_owned(), source };
         let memory = self.region.memory().clone();
@@ -178,8 +197,10 @@ impl Control {
             _ => bpf::DeviceKind::Other,
         };
         let name = link.name.clone();
-        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
-        let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
+        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation, cross };
+        // Only a driver's own packets show what is unfinished; here no stack could finish it.
+        let mode = if cross { bpf::AttachMode::Native } else { self.settings.xdp };
+        let loader = self.bpf.loader();
         let attached = netns.run(|| loader.attach(&spec, mode));
         match attached
             .map_err(Error::from)
@@ -226,6 +247,7 @@ impl Control {
     /// # Errors
     /// A worker does not answer; then its queues stay with it until it ends.
     pub(super) fn remove_port(&mut self, id: PortId) -> Result<(), Error> {
+        self.detach_members(id);
         self.switch_off(id);
         let Some(state) = self.ports.take(id.index()) else { return Ok(()) };
         for q in &state.queues {

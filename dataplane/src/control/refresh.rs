@@ -13,25 +13,38 @@ use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, compile};
 use super::error::{Error, told};
 use super::plan::{self, Action, Owner};
-use crate::id::{IfIndex, NsId, PortId};
+use super::ports::{PortState, Use};
+use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
-use crate::tables::{Namespace, Port, World};
+use crate::tables::{Namespace, Port, Role, RpFilter, World};
 use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
 
 impl Control {
-    /// Publishes the namespace as its state is now.
+    /// Publishes the namespace as its state is now, and what follows from it for members.
     ///
     /// # Errors
     /// The kernel refuses a change of the program's maps.
     pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
+        self.follow_members()?;
+        self.publish_namespace(ns)
+    }
+
+    /// Publishes the namespace as its state is now.
+    pub(super) fn publish_namespace(&mut self, ns: NsId) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
-        let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
+        // A far end is a port, but not one of the namespace that it lies in.
+        let far_end = |p: &PortId| {
+            self.ports.get(p.index()).is_some_and(|p| matches!(p.part, Use::FarEnd(_)))
+        };
+        let (far_ends, ports): (Vec<_>, Vec<_>) =
+            state.ports.iter().map(|(i, p)| (*p, *i)).partition(|(p, _)| far_end(p));
         let compiled = compile(&state.mirror, &ports);
+        self.look_beside_for(ns, &compiled);
         let tables = self.tables(ns, &compiled);
         let index = usize::from(ns.index);
         if self.world.namespaces.len() <= index {
@@ -51,11 +64,17 @@ impl Control {
                 rp_filter: p.rp_filter,
                 up: p.up,
                 queues: port.queues.len() as u16,
+                role: self.role(port),
             };
             set(&mut self.world.ports, p.port, Some(entry));
         }
+        for (far, _) in &far_ends {
+            let Some(port) = self.ports.get(far.index()) else { continue };
+            let entry = far_end_entry(port, self.role(port));
+            set(&mut self.world.ports, *far, Some(entry));
+        }
         self.publish();
-        let wanted = self.wanted_maps(ns, &compiled);
+        let wanted = self.wanted_maps(ns, &compiled, &far_ends);
         self.tell_tiers(ns, &compiled);
         if let Some(state) = self.namespace_mut(ns) {
             state.compiled = compiled;
@@ -97,18 +116,34 @@ impl Control {
         }
     }
 
-    fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
+    fn wanted_maps(
+        &self,
+        ns: NsId,
+        compiled: &Compiled,
+        far_ends: &[(PortId, IfIndex)],
+    ) -> plan::State {
         let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in &compiled.ports {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
+            let tags = match &port.part {
+                Use::Member(m) => m.how.tags().len() as u32,
+                Use::Whole | Use::FarEnd(_) => 0,
+            };
             let conf = PortConf {
                 mac: p.mac.0,
-                flags: flags(&compiled.kernel_routes, p),
-                max_frame: max_frame(room, p.mtu),
+                flags: flags(&compiled.kernel_routes, p) | self.member_flags(p.port),
+                max_frame: max_frame(room, p.mtu.saturating_add(tags)),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
+        }
+        for (far, _) in far_ends {
+            // The program of a far end asks for nothing else.
+            let Some(port) = self.ports.get(far.index()) else { continue };
+            let generation = port.generation.0;
+            let conf = PortConf { max_frame: room, generation, ..PortConf::default() };
+            wanted.ports.insert(*far, conf);
         }
         wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
         let owner = |r: &KernelRoute| if r.kernel { Owner::Kernel } else { Owner::Ours };
@@ -165,6 +200,23 @@ impl Control {
             namespaces: self.world.namespaces.clone(),
             ports: self.world.ports.clone(),
         }));
+    }
+}
+
+/// A far end as the workers see it: nothing is routed there, neither in nor out.
+fn far_end_entry(port: &PortState, role: Role) -> Port {
+    Port {
+        ns: port.ns,
+        generation: port.generation,
+        ifindex: port.ifindex,
+        mac: Mac::default(),
+        mtu: 0,
+        forward_v4: false,
+        forward_v6: false,
+        rp_filter: RpFilter::Off,
+        up: false,
+        queues: port.queues.len() as u16,
+        role,
     }
 }
 

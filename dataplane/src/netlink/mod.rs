@@ -50,6 +50,7 @@ mod event;
 mod hook;
 mod iptables;
 mod monitor;
+mod question;
 mod request;
 mod watch;
 
@@ -67,6 +68,7 @@ pub use event::*;
 pub use hook::{Hook, HookSource, Qdisc};
 pub(crate) use hook::{INGRESS, ROOT};
 pub use monitor::Monitor;
+pub use question::Asker;
 
 /// Why the kernel's state could not be had.
 #[derive(Debug, Error)]
@@ -85,7 +87,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused a dump.
-    #[error("network namespace {name}: dump of {what}: {source}")]
+    #[error("network namespace {name}: asking for {what}: {source}")]
     Refused {
         /// The namespace.
         name: String,

@@ -1,6 +1,6 @@
 //! Devices: `struct ifinfomsg` and `IFLA_*` (include/uapi/linux/if_link.h).
 
-use super::super::event::{Event, Link, LinkKind, XdpMode};
+use super::super::event::{Event, Link, LinkKind, LinkPart, XdpMode};
 use super::Skip;
 use super::attrs::{Value, split, word};
 use crate::id::{IfIndex, Mac};
@@ -18,6 +18,12 @@ const LINK_NETNSID: u16 = 37;
 const XDP: u16 = 43;
 
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const MACVLAN_MODE: u16 = 1;
+const VLAN_ID: u16 = 1;
+const VLAN_EGRESS_QOS: u16 = 3;
+const VLAN_INGRESS_QOS: u16 = 4;
+const VLAN_PROTOCOL: u16 = 5;
 const XDP_ATTACHED: u16 = 2;
 const XDP_PROG_ID: u16 = 4;
 const INET6_CONF: u16 = 2;
@@ -54,6 +60,7 @@ pub(super) fn link(payload: &[u8], gone: bool) -> Result<Event, Skip> {
         master: None,
         peer: None,
         peer_nsid: None,
+        part: None,
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
@@ -83,7 +90,10 @@ fn fill(link: &mut Link, kind: u16, value: Value<'_>) -> Result<(), Skip> {
         NUM_RX_QUEUES => link.rx_queues = value.u32()?,
         // Nested, and a driver may put anything there: what cannot be read is
         // left at what it was, the link itself is still a link.
-        LINKINFO => link.kind = info_kind(value).unwrap_or(link.kind.clone()),
+        LINKINFO => {
+            link.kind = info_kind(value).unwrap_or(link.kind.clone());
+            link.part = part(&link.kind, value);
+        }
         AF_SPEC => link.mtu6 = mtu6(value),
         XDP => (link.xdp, link.xdp_prog) = xdp(value),
         _ => {}
@@ -116,6 +126,21 @@ fn info_kind(value: Value<'_>) -> Option<LinkKind> {
         "vrf" => LinkKind::Vrf,
         _ => LinkKind::Other(name),
     })
+}
+
+/// Which frames of its lower device a macvlan or a VLAN has.
+fn part(kind: &LinkKind, info: Value<'_>) -> Option<LinkPart> {
+    let data = find(info, INFO_DATA)?;
+    match kind {
+        LinkKind::Macvlan => Some(LinkPart::Macvlan { mode: find(data, MACVLAN_MODE)?.u32().ok()? }),
+        LinkKind::Vlan => Some(LinkPart::Vlan {
+            // In network byte order, unlike the number.
+            proto: u16::from_be(find(data, VLAN_PROTOCOL)?.u16().ok()?),
+            id: find(data, VLAN_ID)?.u16().ok()?,
+            priorities: [VLAN_EGRESS_QOS, VLAN_INGRESS_QOS].iter().any(|m| find(data, *m).is_some()),
+        }),
+        _ => None,
+    }
 }
 
 fn mtu6(value: Value<'_>) -> Option<u32> {

@@ -33,8 +33,10 @@ fn verdict(world: &World, packet: &[u8]) -> Verdict {
 
 fn how(len: u16) -> Forward {
     Forward {
+        ingress: IN,
         port: OUT,
         generation: GENERATION,
+        tags: Tags::NONE,
         len,
         dst: host_mac(OUT),
         src: port_mac(OUT),
@@ -340,6 +342,7 @@ fn any_world() -> impl Strategy<Value = World> {
             rp_filter: [RpFilter::Off, RpFilter::Loose, RpFilter::Strict][usize::from(rp)],
             up,
             queues: 1,
+            role: Role::Device,
         });
     let hop = prop_oneof![
         1 => Just(NextHop::Kernel),
