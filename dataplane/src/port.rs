@@ -1,7 +1,10 @@
 //! Messages between control and workers, and the rings between workers.
 
-use arrayvec::ArrayVec;
+mod depot;
+
 use crossbeam::queue::ArrayQueue;
+
+pub use depot::Depot;
 
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::stats::PuntReason;
@@ -106,30 +109,34 @@ pub struct Punted<F> {
 /// Packets to punt; full means drop and count.
 pub type PuntQueue<F> = ArrayQueue<Punted<F>>;
 
-/// Free frames that one thread has too many of and another may need, in
-/// magazines of one batch. It has few places: give full magazines.
-pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
-
-/// Packets, rewritten and ready, on their way to the worker that drives a queue of
-/// their egress port.
-#[derive(Debug)]
-pub struct Handed<F> {
-    /// The port or member they came in on: theirs are the counters.
+/// Where a packet that was decided on goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The port or member it came in on: its are the counters.
     pub ingress: PortId,
-    /// The port that they are sent by.
+    /// The port that it is sent by.
     pub egress: PortId,
     /// The use of the egress port's slot that was decided for.
     pub generation: Generation,
     /// The queue to prefer there.
     pub queue: QueueId,
-    /// Bytes of all packets.
-    pub bytes: u64,
-    /// The packets.
-    pub frames: ArrayVec<F, BATCH>,
+}
+
+/// A packet, rewritten and ready, on its way to the worker that drives a queue of its
+/// egress port.
+#[derive(Debug)]
+pub struct Handed<F> {
+    /// Where it goes.
+    pub way: Way,
+    /// The packet.
+    pub frame: F,
 }
 
 /// Rings between workers: one from each to each, with one producer and one
 /// consumer, and each worker's bell.
+///
+/// They hold packets, not batches: how long a stall of the consumer they last is then
+/// a matter of the packet rate, whatever the size of the batches that it makes.
 ///
 /// Invariant: only worker `from` pushes to, only worker `to` pops from the ring
 /// (from, to); so order is kept and a full ring is one pair's trouble.
@@ -140,7 +147,7 @@ pub struct Mesh<F> {
 }
 
 impl<F> Mesh<F> {
-    /// A mesh for as many workers as there are bells, with `depth` batches a ring.
+    /// A mesh for as many workers as there are bells, with `depth` packets a ring.
     ///
     /// # Panics
     /// With no bell, or more than 65,535, or a depth of 0: our bug.

@@ -140,6 +140,13 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Makes it `n`, where it says how much there is now. Only the owning thread may
+    /// call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value, from any thread.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -188,6 +195,8 @@ pub struct WorkerStats {
     pub packets: Count,
     /// Packets handed to another worker.
     pub handed_over: Count,
+    /// Free frames that the worker holds, at the end of its last round.
+    pub free_frames: Count,
 }
 
 impl WorkerStats {
@@ -202,6 +211,7 @@ impl WorkerStats {
             kicks: Count::default(),
             packets: Count::default(),
             handed_over: Count::default(),
+            free_frames: Count::default(),
         }
     }
 

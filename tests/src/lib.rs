@@ -5,6 +5,7 @@
 //! | [`command`] | runs a program, its output in the error |
 //! | [`netns`] | a namespace that is gone when its guard is |
 //! | [`tenant`] | two hosts and a router, wired by veth pairs |
+//! | [`mover`] | two tenants alike, and a device that moves between them |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
 //! | [`frame`] | packets made byte by byte |
 //! | [`raw`] | sends and sees whole frames on a device |
@@ -35,6 +36,7 @@ pub mod flow;
 pub mod frame;
 pub mod interrupt;
 pub mod lab;
+pub mod mover;
 pub mod netns;
 pub mod process;
 #[allow(unsafe_code, reason = "packet sockets")]

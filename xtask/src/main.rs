@@ -10,6 +10,7 @@ mod ebpf;
 mod layers;
 mod progress;
 mod setup;
+mod soak;
 mod stages;
 mod testing;
 
@@ -47,6 +48,9 @@ enum Command {
     },
     /// Two tenants with the same addresses, routed by the kernel, then by nsplane.
     Demo(demo::Args),
+    /// Move a device between tenants, or make and remove namespaces, many times under
+    /// load: does anything leak, does anything grow.
+    Soak(soak::Args),
     /// Unit and property tests; as root the namespace tests too.
     Test(testing::Args),
     /// Exactly what CI runs: style, layers, eBPF objects, tests, documentation, demo.
@@ -73,6 +77,7 @@ fn run(command: &Command) -> Result<()> {
             if *check { ebpf::check_committed(&root).map(drop) } else { ebpf::build_all(&root) }
         }
         Command::Demo(args) => demo::demo(&root, args),
+        Command::Soak(args) => soak::soak(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),
     }

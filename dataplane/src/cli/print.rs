@@ -11,6 +11,7 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
         View::Neighbors(v) => serde_json::to_value(v),
         View::Workers(v) => serde_json::to_value(v),
         View::Counters(v) => serde_json::to_value(v),
+        View::Memory(v) => serde_json::to_value(v),
     };
     rows.unwrap_or_default()
 }
@@ -95,6 +96,13 @@ pub(crate) fn table(view: &View) -> String {
                     w.sleeps.to_string(),
                     w.kicks.to_string(),
                 ]
+            }),
+        ),
+        View::Memory(v) => columns(
+            &["FRAMES", "RINGS", "WORKERS", "PUNT", "FREE", "MOVING"],
+            v.iter().map(|m| {
+                let places = [m.frames, m.rings, m.workers, m.punt, m.free].map(|n| n.to_string());
+                places.into_iter().chain([m.moving.to_string()]).collect()
             }),
         ),
         View::Counters(v) => {

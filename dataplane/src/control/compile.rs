@@ -15,11 +15,12 @@
 //! link-local (fe80::/10) and multicast (ff00::/8).
 
 mod effective;
+mod which;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::mirror::{Mirror, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::id::{IfIndex, Mac, PortId};
@@ -27,6 +28,8 @@ use crate::netlink::{Family, Hop, Link, Prefix, Qdisc, Route, RouteKind};
 use crate::tables::neigh::Neigh;
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
+
+pub use which::Which;
 
 /// `next_hops[KERNEL]` is always [`NextHop::Kernel`].
 pub const KERNEL: u32 = 0;
@@ -70,7 +73,8 @@ pub struct Compiled {
     pub v4: Vec<(u32, u8, u32)>,
     /// IPv6 routes, likewise.
     pub v6: Vec<(u128, u8, u32)>,
-    /// Where routes lead; each once, the first is [`NextHop::Kernel`].
+    /// Where routes lead; each once, the first is [`NextHop::Kernel`]. Some may be of
+    /// routes that are gone.
     pub next_hops: Vec<NextHop>,
     /// Neighbours that can be sent to.
     pub neighbors: Vec<((PortId, IpAddr), Neigh)>,
@@ -90,21 +94,47 @@ pub struct Compiled {
 /// Compiles the state of a namespace of which `ports` are ours.
 #[must_use]
 pub fn compile(mirror: &Mirror, ports: &[(PortId, IfIndex)]) -> Compiled {
-    let mut c = Compiler {
-        mirror,
-        ports: ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect(),
-        indices: HashMap::new(),
-        out: Compiled { next_hops: vec![NextHop::Kernel], ..Compiled::default() },
-    };
-    c.indices.insert(NextHop::Kernel, KERNEL);
-    c.out.stays_with_kernel_v4 = stays(mirror, Family::V4);
-    c.out.stays_with_kernel_v6 = stays(mirror, Family::V6);
-    for family in [Family::V4, Family::V6] {
-        c.routes(family);
+    let mut out = Compiled::default();
+    out.update(mirror, ports, Which::ALL);
+    out
+}
+
+/// Next hops without a route that are put up with before all are numbered anew.
+const UNUSED: usize = 256;
+
+impl Compiled {
+    /// Makes parts anew, the others being as the state has them already. Returns which
+    /// came out differently.
+    pub fn update(&mut self, mirror: &Mirror, ports: &[(PortId, IfIndex)], what: Which) -> Which {
+        let mut changed = self.update_once(mirror, ports, what);
+        if self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
+            self.next_hops.clear();
+            self.update_once(mirror, ports, Which { v4: true, v6: true, ..Which::default() });
+            (changed.v4, changed.v6) = (true, true);
+        }
+        changed
     }
-    c.neighbors();
-    c.out.ports = ports.iter().filter_map(|(port, ifindex)| c.port(*port, *ifindex)).collect();
-    c.out
+
+    fn update_once(&mut self, mirror: &Mirror, ports: &[(PortId, IfIndex)], what: Which) -> Which {
+        if self.next_hops.is_empty() {
+            self.next_hops.push(NextHop::Kernel);
+        }
+        let indices = self.next_hops.iter().copied().zip(0..).collect();
+        let by_device = ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect();
+        let mut c = Compiler { mirror, ports: by_device, indices, out: self };
+        Which {
+            v4: what.v4 && c.v4(),
+            v6: what.v6 && c.v6(),
+            neighbors: what.neighbors && c.neighbors(),
+            ports: what.ports && c.all_ports(ports),
+        }
+    }
+
+    fn used_next_hops(&self) -> usize {
+        let v4 = self.v4.iter().map(|r| r.2);
+        let used: HashSet<u32> = v4.chain(self.v6.iter().map(|r| r.2)).collect();
+        used.len()
+    }
 }
 
 /// The rules that a namespace comes with: priority and table.
@@ -122,6 +152,9 @@ fn stays(mirror: &Mirror, family: Family) -> Option<String> {
         Family::V4 => mirror.unreadable_v4,
         Family::V6 => mirror.unreadable_v6,
     };
+    if mirror.lost {
+        return Some("changes of it were lost; it is being read again".to_owned());
+    }
     if unreadable {
         return Some("a route, rule or next hop of it could not be read".to_owned());
     }
@@ -149,29 +182,53 @@ struct Compiler<'a> {
     mirror: &'a Mirror,
     ports: HashMap<IfIndex, PortId>,
     indices: HashMap<NextHop, u32>,
-    out: Compiled,
+    out: &'a mut Compiled,
 }
 
 impl Compiler<'_> {
+    fn v4(&mut self) -> bool {
+        let stays = stays(self.mirror, Family::V4);
+        let mut routes = Vec::new();
+        let mut changed = self.routes(Family::V4, stays.is_some(), |prefix, index| {
+            if let IpAddr::V4(a) = prefix.addr {
+                routes.push((a.to_bits(), prefix.len, index));
+            }
+        });
+        changed |= replace(&mut self.out.stays_with_kernel_v4, stays);
+        changed | replace(&mut self.out.v4, routes)
+    }
+
+    fn v6(&mut self) -> bool {
+        let stays = stays(self.mirror, Family::V6);
+        let mut routes = Vec::new();
+        let mut changed = self.routes(Family::V6, stays.is_some(), |prefix, index| {
+            if let IpAddr::V6(a) = prefix.addr {
+                routes.push((a.to_bits(), prefix.len, index));
+            }
+        });
+        changed |= replace(&mut self.out.stays_with_kernel_v6, stays);
+        changed | replace(&mut self.out.v6, routes)
+    }
+
     /// One family's routes, local addresses, and what the XDP program must know.
-    fn routes(&mut self, family: Family) {
+    /// True: the latter two changed.
+    fn routes(&mut self, family: Family, stays: bool, mut each: impl FnMut(Prefix, u32)) -> bool {
         let effective = Effective::of(self.mirror, family, |routes| self.decide(family, routes));
-        self.out.locals.extend(effective.locals());
-        let stays = match family {
-            Family::V4 => &self.out.stays_with_kernel_v4,
-            Family::V6 => &self.out.stays_with_kernel_v6,
-        };
-        if stays.is_some() {
-            return;
-        }
-        self.out.kernel_routes.extend(effective.kernel_routes());
-        for (prefix, next_hop) in effective.iter() {
-            let index = self.index(next_hop);
-            match prefix.addr {
-                IpAddr::V4(a) => self.out.v4.push((a.to_bits(), prefix.len, index)),
-                IpAddr::V6(a) => self.out.v6.push((a.to_bits(), prefix.len, index)),
+        let of_family = |addr: &IpAddr| Family::of(*addr) == family;
+        let mut locals: BTreeSet<IpAddr> = effective.locals().collect();
+        locals.extend(self.out.locals.iter().filter(|a| !of_family(a)));
+        let mut kernel_routes = if stays { Vec::new() } else { effective.kernel_routes() };
+        let others = self.out.kernel_routes.iter().filter(|r| !of_family(&r.prefix.addr));
+        // IPv4's before IPv6's, so that the order says nothing.
+        let at = if family == Family::V4 { kernel_routes.len() } else { 0 };
+        kernel_routes.splice(at..at, others.copied());
+        if !stays {
+            for (prefix, next_hop) in effective.iter() {
+                each(prefix, self.index(next_hop));
             }
         }
+        let changed = replace(&mut self.out.locals, locals);
+        changed | replace(&mut self.out.kernel_routes, kernel_routes)
     }
 
     fn index(&mut self, next_hop: NextHop) -> u32 {
@@ -223,7 +280,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn neighbors(&mut self) {
+    fn neighbors(&mut self) -> bool {
         let known = self.mirror.neighbors.values();
         let mut usable: Vec<_> = known
             .filter_map(|n| {
@@ -232,7 +289,13 @@ impl Compiler<'_> {
             })
             .collect();
         usable.sort_unstable();
-        self.out.neighbors = usable;
+        replace(&mut self.out.neighbors, usable)
+    }
+
+    fn all_ports(&mut self, ports: &[(PortId, IfIndex)]) -> bool {
+        let settings = ports.iter().filter_map(|(port, ifindex)| self.port(*port, *ifindex));
+        let settings = settings.collect();
+        replace(&mut self.out.ports, settings)
     }
 
     fn port(&self, port: PortId, ifindex: IfIndex) -> Option<PortSettings> {
@@ -263,6 +326,13 @@ impl Compiler<'_> {
             enslaved,
         })
     }
+}
+
+/// Puts a new value in place of an old one. True: they differ.
+fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
+    let changed = *old != new;
+    *old = new;
+    changed
 }
 
 /// Packets can leave by the device, and it is a router's port by itself.

@@ -111,6 +111,18 @@ pub enum Error {
     WorkerSilent(u16),
 }
 
+impl Error {
+    /// Something else has the device's queue, or the place of its program.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Xsk { source: xsk::Error::QueueBusy { .. }, .. }
+                | Self::Bpf { source: bpf::Error::Busy { .. }, .. }
+        )
+    }
+}
+
 /// An error and its causes in one line, each once: some have their cause's words in
 /// their own.
 #[must_use]

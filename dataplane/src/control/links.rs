@@ -35,6 +35,18 @@ pub struct Workers {
     spare: Vec<Frame>,
     /// Queues that died, reported since they were last asked for.
     dead: Vec<(PortId, Generation)>,
+    /// Queues that came back and are still to be closed.
+    returned: Vec<Returned>,
+}
+
+/// A queue that no worker drives any more.
+pub struct Returned {
+    /// Its port.
+    pub port: PortId,
+    /// The use of the port's slot.
+    pub generation: Generation,
+    /// Its rings.
+    pub io: Queue,
 }
 
 impl Workers {
@@ -46,7 +58,15 @@ impl Workers {
         depot: Arc<Depot<Frame>>,
         mesh: Arc<Mesh<Frame>>,
     ) -> Self {
-        Self { workers, answers, depot, mesh, spare: Vec::new(), dead: Vec::new() }
+        Self {
+            workers,
+            answers,
+            depot,
+            mesh,
+            spare: Vec::new(),
+            dead: Vec::new(),
+            returned: Vec::new(),
+        }
     }
 
     /// The workers in the order of their numbers.
@@ -59,6 +79,13 @@ impl Workers {
     #[must_use]
     pub fn count(&self) -> u16 {
         self.workers.len() as u16
+    }
+
+    /// Free frames that wait for whoever needs them: in the depot, and those that it
+    /// has no room for.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.depot.frames() + self.spare.len()
     }
 
     /// Gives a queue to a worker, with `posted` frames in it to receive into.
@@ -87,16 +114,22 @@ impl Workers {
         (0..self.count()).map(WorkerId).filter(|w| self.tell(*w, message())).collect()
     }
 
-    /// Takes a port's queues back from all workers and closes them. When this
-    /// returns no worker holds a frame of the port's rings.
+    /// Takes the queues of ports back from all workers. When this returns no worker
+    /// holds a frame of their rings, and [`Self::returned`] has them.
     ///
     /// # Errors
-    /// A worker does not answer.
-    pub fn remove_port(&mut self, port: PortId, generation: Generation) -> Result<(), Error> {
+    /// A worker does not answer; what it has it keeps until it ends.
+    pub fn remove_ports(&mut self, ports: &[(PortId, Generation)]) -> Result<(), Error> {
+        let Some((&last, rest)) = ports.split_last() else { return Ok(()) };
+        for &(port, generation) in rest {
+            self.tell_all(|| ToWorker::RemovePort { port, generation });
+        }
+        // Each obeys in order: with its answer for the last it has answered all.
+        let (port, generation) = last;
         let mut waiting = self.tell_all(|| ToWorker::RemovePort { port, generation });
         self.answers_until(&mut waiting, |answer| match answer {
-            FromWorker::PortRemoved { worker, port: p, generation: g }
-                if (*p, *g) == (port, generation) =>
+            FromWorker::PortRemoved { worker, port, generation }
+                if (*port, *generation) == last =>
             {
                 Some(*worker)
             }
@@ -105,7 +138,7 @@ impl Workers {
         })
     }
 
-    /// Ends all workers and closes their queues.
+    /// Ends all workers. Their queues come back as those of removed ports do.
     ///
     /// # Errors
     /// A worker does not answer.
@@ -115,6 +148,11 @@ impl Workers {
             FromWorker::Stopped { worker } => Some(*worker),
             _ => None,
         })
+    }
+
+    /// The queues that came back since the last call, to be closed.
+    pub fn returned(&mut self) -> Vec<Returned> {
+        std::mem::take(&mut self.returned)
     }
 
     /// Ports of which a queue died since the last call.
@@ -170,7 +208,9 @@ impl Workers {
 
     fn take(&mut self, answer: FromWorker<Queue>) {
         match answer {
-            FromWorker::QueueRemoved { io, .. } => self.free(io.close()),
+            FromWorker::QueueRemoved { port, generation, io, .. } => {
+                self.returned.push(Returned { port, generation, io });
+            }
             FromWorker::QueueDead { port, generation, .. } => self.dead.push((port, generation)),
             FromWorker::PortRemoved { .. } | FromWorker::Stopped { .. } => {}
         }

@@ -39,7 +39,6 @@ use nsplane_abi::{PORT_MEMBER_MACS, PORT_MEMBER_QUEUES, PORT_MEMBER_VLANS};
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::Compiled;
 use super::error::{Error, told};
 use super::ports::{PortState, Use};
 use super::targets::Target;
@@ -103,9 +102,8 @@ impl Control {
             touched.extend(self.add_wanted(w)?);
         }
         touched.append(&mut self.book.stale);
-        for ns in &touched {
-            self.publish_namespace(*ns)?;
-        }
+        let touched: Vec<NsId> = touched.into_iter().collect();
+        self.refresh_with_members(&touched)?;
         let entries = self.entries(&wanted);
         let kinds = |e: &BTreeMap<MemberKey, _>| -> BTreeSet<(u32, u32)> {
             e.keys().map(|k| (k.port, k.by)).collect()
@@ -115,9 +113,8 @@ impl Control {
         if more {
             // Their ports' entries say whether to ask for members at all.
             let parents: BTreeSet<NsId> = wanted.iter().map(|w| w.parent.0).collect();
-            for ns in parents {
-                self.publish_namespace(ns)?;
-            }
+            let parents: Vec<NsId> = parents.into_iter().collect();
+            self.refresh_with_members(&parents)?;
         }
         Ok(())
     }
@@ -311,43 +308,36 @@ impl Control {
         Ok(())
     }
 
-    /// Before a port goes: its members go, or, of a port that is a member, what leads
-    /// to it. From here on the program finds it no more.
-    pub(super) fn detach_members(&mut self, id: PortId) {
-        let Some(state) = self.ports.get(id.index()) else { return };
-        let (ns, stated) = match &state.part {
-            Use::Member(m) => (state.ns, m.stated),
-            Use::Whole | Use::FarEnd(_) => {
-                let of_it = |p: &PortState| matches!(&p.part, Use::Member(m) if m.parent == id);
-                let members: Vec<(PortId, NsId)> = self
-                    .ports
-                    .iter()
-                    .filter(|(_, p)| of_it(p))
-                    .map(|(i, p)| (PortId(i as u16), p.ns))
-                    .collect();
-                let ids: Vec<PortId> = members.iter().map(|(id, _)| *id).collect();
-                self.remove_ports(&ids);
-                for (_, ns) in members {
-                    self.book.stale.insert(ns);
-                    self.book.unsettled.insert(ns);
-                }
-                let keys: Vec<MemberKey> =
-                    self.book.entries.keys().filter(|k| k.port == u32::from(id.0)).copied().collect();
-                keys.iter().for_each(|k| self.forget_key(k));
-                return;
-            }
-        };
-        self.book.stale.insert(ns);
-        let mine = |e: &MemberEntry| e.member == id.0 && e.flags & MEMBER_ABSENT == 0;
-        let keys: Vec<MemberKey> =
-            self.book.entries.iter().filter(|(_, e)| mine(e)).map(|(k, _)| *k).collect();
-        for key in keys {
-            if stated {
-                self.make_absent(key);
-            } else {
-                self.forget_key(&key);
+    /// Before ports go: takes what leads to them or to their members out of the program's
+    /// map, and returns them with their members, which go with them.
+    pub(super) fn detach_members(&mut self, ports: &[PortId]) -> Vec<PortId> {
+        let mut all = ports.to_vec();
+        for (i, port) in self.ports.iter() {
+            let id = PortId(i as u16);
+            if let Use::Member(m) = &port.part
+                && ports.contains(&m.parent)
+                && !all.contains(&id)
+            {
+                all.push(id);
+                self.book.stale.insert(port.ns);
+                self.book.unsettled.insert(port.ns);
             }
         }
+        let of_port = |k: &MemberKey| ports.iter().any(|p| u32::from(p.0) == k.port);
+        let of_member = |e: &MemberEntry| {
+            e.flags & MEMBER_ABSENT == 0 && all.iter().any(|p| p.0 == e.member)
+        };
+        let keys: Vec<(MemberKey, bool)> = self
+            .book
+            .entries
+            .iter()
+            .filter(|(k, e)| of_port(k) || of_member(e))
+            .map(|(k, e)| (*k, e.flags & MEMBER_STATED != 0 && !of_port(k)))
+            .collect();
+        for (key, stated) in keys {
+            if stated { self.make_absent(key) } else { self.forget_key(&key) }
+        }
+        all
     }
 
     fn forget_key(&mut self, key: &MemberKey) {
@@ -439,32 +429,44 @@ impl Control {
                 changed.insert(ns);
             }
         }
-        changed.into_iter().try_for_each(|ns| self.publish_namespace(ns))
+        let changed: Vec<NsId> = changed.into_iter().collect();
+        self.refresh_with_members(&changed)
     }
 
-    /// Looks beside the namespace's members if they have neighbours that they had not:
-    /// each may be a macvlan that has just come.
-    pub(super) fn look_beside_for(&mut self, ns: NsId, now: &Compiled) {
-        let Some(state) = self.namespace(ns) else { return };
-        let before: BTreeSet<(PortId, Mac)> =
-            state.compiled.neighbors.iter().map(|((port, _), n)| (*port, n.mac)).collect();
-        let new: BTreeSet<PortId> = now
-            .neighbors
-            .iter()
-            .filter(|((port, _), n)| !before.contains(&(*port, n.mac)))
-            .map(|((port, _), _)| *port)
-            .collect();
+    /// The neighbours of those of the namespace's members that have others beside them.
+    pub(super) fn neighbors_beside(&self, ns: NsId) -> BTreeSet<(PortId, Mac)> {
+        let Some(state) = self.namespace(ns) else { return BTreeSet::new() };
+        let bridged = |id: PortId| {
+            let port = self.ports.get(id.index());
+            port.is_some_and(|p| matches!(&p.part, Use::Member(m) if m.bridge))
+        };
+        if !state.ports.values().any(|id| bridged(*id)) {
+            return BTreeSet::new();
+        }
+        let neighbors = state.compiled.neighbors.iter();
+        let of_ours = neighbors.filter(|((port, _), _)| bridged(*port));
+        of_ours.map(|((port, _), n)| (*port, n.mac)).collect()
+    }
+
+    /// Looks beside the namespace's members that have neighbours which they did not have
+    /// `before`: each may be a macvlan that has just come. True: one was.
+    pub(super) fn look_beside_for(&mut self, ns: NsId, before: &BTreeSet<(PortId, Mac)>) -> bool {
+        let now = self.neighbors_beside(ns);
+        let new: BTreeSet<PortId> = now.difference(before).map(|(port, _)| *port).collect();
+        let mut changed = false;
         for id in new {
             let parent = self.ports.get(id.index()).and_then(|p| match &p.part {
-                Use::Member(m) if m.bridge => self.ports.get(m.parent.index()),
-                _ => None,
+                Use::Member(m) => self.ports.get(m.parent.index()),
+                Use::Whole | Use::FarEnd(_) => None,
             });
             let Some(device) = parent.map(|p| (p.ns, p.ifindex)) else { continue };
-            let beside = self.beside(device);
+            let local = self.beside(device);
             if let Some(PortState { part: Use::Member(m), .. }) = self.ports.get_mut(id.index()) {
-                m.local = beside;
+                changed |= m.local != local;
+                m.local = local;
             }
         }
+        changed
     }
 
     /// Addresses of all macvlans of a device. Where the kernel does not tell, none: then

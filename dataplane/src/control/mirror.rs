@@ -141,6 +141,8 @@ pub struct Mirror {
     pub unreadable_v4: bool,
     /// Something about IPv6 routing could not be read.
     pub unreadable_v6: bool,
+    /// A change was lost, or could not be followed: only a dump says what is true.
+    pub lost: bool,
 }
 
 impl Mirror {
@@ -150,13 +152,19 @@ impl Mirror {
         let mut mirror = Self::default();
         for event in events {
             // Nothing was here before: what changed is everything.
-            let _ = mirror.apply(event);
+            let _ = mirror.change(event);
         }
         mirror
     }
 
     /// Makes one change, and whatever the kernel did silently because of it.
     pub fn apply(&mut self, event: Event) -> Dirty {
+        let dirty = self.change(event);
+        self.lost |= dirty.resync;
+        dirty
+    }
+
+    fn change(&mut self, event: Event) -> Dirty {
         match event {
             Event::Link(link) => self.link(link),
             Event::LinkGone(ifindex) => self.link_gone(ifindex),

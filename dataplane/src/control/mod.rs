@@ -11,6 +11,7 @@
 //! [`Control`] is the thin rest: it holds the namespaces and ports, and applies.
 //! It runs on one thread; nothing here is called by a worker.
 
+pub mod closer;
 pub mod compile;
 pub mod devices;
 pub mod error;
@@ -26,9 +27,11 @@ pub mod targets;
 pub mod totals;
 pub mod view;
 
+mod parts;
 mod query;
 mod refresh;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,10 +47,11 @@ use crate::netns::Netns;
 use crate::sync::Publisher;
 use crate::tables::World;
 use crate::xsk::Region;
+use closer::{Closer, Ticket};
 use links::Workers;
 use error::told;
 use namespaces::NamespaceState;
-use ports::PortState;
+use ports::{ClosingPort, PortState};
 use slots::Slots;
 use targets::Targets;
 
@@ -67,7 +71,17 @@ pub struct Control {
     book: members::Book,
     /// Which namespace another means by a number.
     known: members::Known,
+    closer: Closer,
+    /// Ports that are being closed.
+    closing: BTreeMap<Ticket, ClosingPort>,
+    /// Namespaces that have to wait for that.
+    waiting: Vec<NsId>,
+    /// Which part of the ports was looked at last.
+    looks: usize,
 }
+
+/// Ticks in which each port's sockets are looked at once.
+const LOOKS: usize = 8;
 
 /// What [`Control`] is made from.
 pub struct Parts {
@@ -83,13 +97,15 @@ pub struct Parts {
     pub publisher: Publisher<World>,
     /// The punt thread's source of targets.
     pub targets: Arc<Targets>,
+    /// What closes sockets and links.
+    pub closer: Closer,
 }
 
 impl Control {
     /// Control without any namespace.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, bpf, region, workers, publisher, targets } = parts;
+        let Parts { settings, bpf, region, workers, publisher, targets, closer } = parts;
         Self {
             ports: Slots::new(usize::from(settings.max_ports)),
             namespaces: Slots::new(usize::from(u16::MAX)),
@@ -102,6 +118,10 @@ impl Control {
             world: World::default(),
             book: members::Book::default(),
             known: members::Known::default(),
+            closer,
+            closing: BTreeMap::new(),
+            waiting: Vec::new(),
+            looks: 0,
         }
     }
 
@@ -127,8 +147,7 @@ impl Control {
             (state.generation == generation).then_some(port)
         };
         let mut dead: Vec<PortId> = reported.filter_map(current).collect();
-        let all = self.ports.iter().map(|(i, _)| PortId(i as u16));
-        dead.extend(all.filter(|p| self.is_lost(*p)));
+        dead.extend(self.some_ports().filter(|p| self.is_lost(*p)));
         for port in dead {
             // Reported by several queues, it may be gone already.
             let Some(state) = self.ports.get(port.index()) else { continue };
@@ -142,6 +161,15 @@ impl Control {
         again
     }
 
+    /// Of all ports another part at each call, so that looking at each socket costs
+    /// little: netlink tells sooner than this in all cases known.
+    fn some_ports(&mut self) -> impl Iterator<Item = PortId> + use<> {
+        self.looks = (self.looks + 1) % LOOKS;
+        let mine = |i: &usize| i % LOOKS == self.looks;
+        let ports: Vec<_> = self.ports.iter().map(|(i, _)| i).filter(mine).collect();
+        ports.into_iter().map(|i| PortId(i as u16))
+    }
+
     /// Gives everything back: programs off the devices first, so that the kernel
     /// forwards, then the workers and their sockets.
     ///
@@ -150,14 +178,19 @@ impl Control {
     pub fn shut_down(&mut self) -> Result<(), Error> {
         self.close_members();
         let ports: Vec<PortId> = self.ports.iter().map(|(i, _)| PortId(i as u16)).collect();
-        for port in ports {
-            self.switch_off(port);
-        }
+        self.remove_ports(&ports);
         let all: Vec<NsId> = self.namespaces.iter().map(|(i, _)| self.ns_id(i)).collect();
         for ns in all {
             self.remove_namespace(ns);
         }
-        self.workers.stop()
+        let stopped = self.workers.stop();
+        for queue in self.workers.returned() {
+            self.closer.close(closer::Job { queues: vec![queue.io], attached: None });
+        }
+        for closed in self.closer.finish() {
+            self.reclaim(closed);
+        }
+        stopped
     }
 
     /// The namespace that a name belongs to.

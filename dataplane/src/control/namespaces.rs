@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::Compiled;
+use super::closer::Ticket;
+use super::compile::{Compiled, Which};
 use super::devices::{unfit, wanted};
 use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
+use super::parts::{PARTS, set_up, tear_down};
 use super::plan;
 use super::ports::Use;
 use super::totals::Totals;
@@ -42,9 +44,27 @@ pub struct NamespaceState {
     pub retired: Totals,
     /// What was made of the state last.
     pub compiled: Compiled,
+    /// What of it is out of date.
+    pub stale: Which,
     /// What the program's maps hold of the namespace.
     pub maps: plan::State,
+    /// What reads its changes; dropping it closes the sockets.
+    pub follower: Option<Box<dyn Follower>>,
+    /// How often changes were lost, or could not be followed, and all was read again.
+    pub resyncs: u64,
+    /// Devices that are to become ports as soon as closings up to a number are done:
+    /// what is closed may be the same device, in another namespace.
+    after: BTreeMap<IfIndex, Ticket>,
 }
+
+/// Whoever reads a namespace's changes, and gives them to control.
+pub trait Follower {
+    /// Read the whole state anew, and give it to [`Control::replace_state`].
+    fn resync(&self);
+}
+
+/// What a namespace is made from.
+pub(super) struct Seed(Option<(Arc<Netns>, Mirror, Arc<config::Namespace>)>);
 
 /// A device that could not become a port. It is tried again when it changes, and
 /// from time to time: who held its queue or its place for a program may be gone,
@@ -60,8 +80,8 @@ pub struct Refused {
 }
 
 impl Control {
-    /// Takes a namespace in, with its state as dumped, to be driven by `rule`. Its devices become ports by
-    /// [`Self::grow`].
+    /// Takes a namespace in, with its state as dumped, to be driven by `rule`. Its
+    /// devices become ports by [`Self::grow`]; its changes come by [`Self::follow`].
     ///
     /// # Errors
     /// The namespace is there already under another name, or there are too many.
@@ -71,18 +91,24 @@ impl Control {
         mirror: Mirror,
         rule: Arc<config::Namespace>,
     ) -> Result<NsId, Error> {
-        if let Some((_, n)) =
-            self.namespaces.iter().find(|(_, n)| n.netns.cookie() == netns.cookie())
-        {
+        let full = Error::NamespacesFull(usize::from(u16::MAX));
+        let (index, generation) = self.namespaces.next().ok_or(full)?;
+        let ns = NsId { index: index as u16, generation: generation as u16 };
+        set_up(&PARTS, self, ns, &mut Seed(Some((netns, mirror, rule))))?;
+        Ok(ns)
+    }
+
+    /// Part `slot`.
+    pub(super) fn take_slot(&mut self, ns: NsId, seed: &mut Seed) -> Result<(), Error> {
+        let Some((netns, mirror, rule)) = seed.0.take() else { return Ok(()) };
+        let same = |n: &NamespaceState| n.netns.cookie() == netns.cookie();
+        if let Some((_, n)) = self.namespaces.iter().find(|(_, n)| same(n)) {
             return Err(Error::SameNamespace {
                 first: n.netns.name().to_owned(),
                 second: netns.name().to_owned(),
             });
         }
-        let full = Error::NamespacesFull(usize::from(u16::MAX));
-        let (index, generation) = self.namespaces.next().ok_or(full)?;
-        let id = NsId { index: index as u16, generation: generation as u16 };
-        info!(netns = netns.name(), cookie = netns.cookie().0, "namespace");
+        info!(netns = netns.name(), cookie = netns.cookie().0, id = %ns, "namespace");
         self.namespaces.put(NamespaceState {
             netns,
             rule,
@@ -91,28 +117,56 @@ impl Control {
             refused: BTreeMap::new(),
             retired: Totals::default(),
             compiled: Compiled::default(),
+            stale: Which::ALL,
             maps: plan::State::default(),
+            follower: None,
+            resyncs: 0,
+            after: BTreeMap::new(),
         });
-        Ok(id)
+        Ok(())
     }
 
-    /// Lets a namespace go, with its ports and all that the maps hold of it.
-    pub fn remove_namespace(&mut self, ns: NsId) {
-        let Some(state) = self.namespace(ns) else { return };
-        let ports: Vec<PortId> = state.ports.values().copied().collect();
-        // All at once before one after the other: a port whose neighbour is gone
-        // would take packets in and have nowhere to send them.
-        for port in &ports {
-            self.switch_off(*port);
+    /// Part `slot`.
+    pub(super) fn free_slot(&mut self, ns: NsId) {
+        if self.namespace(ns).is_none() {
+            return;
         }
-        self.remove_ports(&ports);
         if let Some(state) = self.namespaces.take(usize::from(ns.index)) {
             info!(netns = state.netns.name(), "namespace let go");
-            self.forget_tables(ns, &state.maps);
             self.known.forget(state.netns.cookie());
         }
-        if let Err(e) = self.follow_members() {
-            warn!(error = told(&e), "members");
+    }
+
+    /// Lets a namespace go, with all that there is of it ([`PARTS`]). Its sockets and
+    /// links are closed a little later.
+    pub fn remove_namespace(&mut self, ns: NsId) {
+        if self.namespace(ns).is_some() {
+            tear_down(&PARTS, self, ns);
+            // Its devices may have had members, or been members, of others.
+            if let Err(e) = self.follow_members() {
+                warn!(error = told(&e), "members");
+            }
+        }
+    }
+
+    /// Part `ports`.
+    pub(super) fn remove_all_ports(&mut self, ns: NsId) {
+        let Some(state) = self.namespace(ns) else { return };
+        let ports: Vec<PortId> = state.ports.values().copied().collect();
+        self.remove_ports(&ports);
+    }
+
+    /// From here on `follower` tells of the namespace's changes.
+    pub fn follow(&mut self, ns: NsId, follower: Box<dyn Follower>) {
+        if let Some(n) = self.namespace_mut(ns) {
+            n.follower = Some(follower);
+        }
+    }
+
+    /// Part `follower`.
+    pub(super) fn stop_following(&mut self, ns: NsId) {
+        if let Some(n) = self.namespace_mut(ns) {
+            n.follower = None;
         }
     }
 
@@ -120,6 +174,18 @@ impl Control {
     pub fn replace_state(&mut self, ns: NsId, mirror: Mirror) {
         if let Some(n) = self.namespace_mut(ns) {
             n.mirror = mirror;
+            n.stale = Which::ALL;
+        }
+    }
+
+    /// What is known of the namespace may be wrong: has all of it read again. Until
+    /// then its packets are the kernel's ([`Mirror::lost`]).
+    pub fn resync(&mut self, ns: NsId) {
+        let Some(n) = self.namespace_mut(ns) else { return };
+        n.resyncs += 1;
+        warn!(netns = n.netns.name(), "changes of its state were lost; reading all of it again");
+        if let Some(follower) = &n.follower {
+            follower.resync();
         }
     }
 
@@ -128,7 +194,10 @@ impl Control {
     /// Returns what kinds of state changed, and whether some was lost.
     pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
         let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
-        events.into_iter().fold(Dirty::default(), |sum, event| sum.and(n.mirror.apply(event)))
+        let apply = |sum: Dirty, event| sum.and(n.mirror.apply(event));
+        let dirty = events.into_iter().fold(Dirty::default(), apply);
+        n.stale = n.stale.and(dirty.into());
+        dirty
     }
 
     /// Lets go of the namespace's devices that are no longer what they were: gone,
@@ -138,6 +207,7 @@ impl Control {
         let Some(state) = self.namespace_mut(ns) else { return };
         let links = &state.mirror.links;
         state.refused.retain(|i, _| links.contains_key(i));
+        state.after.retain(|i, _| links.contains_key(i));
         let seen: Vec<(PortId, Option<bool>)> = state
             .ports
             .iter()
@@ -162,18 +232,11 @@ impl Control {
         port.is_some_and(|p| p.queues.iter().any(|q| !xsk::has_device(q.fd)))
     }
 
-    pub(super) fn remove_ports(&mut self, ports: &[PortId]) {
-        for port in ports {
-            if let Err(e) = self.remove_port(*port) {
-                warn!(port = port.0, error = told(&e), "removing a port");
-            }
-        }
-    }
-
     /// Makes one more device of the namespace a port, if there is one that should be:
-    /// true, and there may be another. It takes some 50 ms; so one at a time, that
+    /// true, and there may be another. It takes some 30 ms; so one at a time, that
     /// the caller may look after other things in between. False: all is done, and
-    /// [`Self::refresh`] is due.
+    /// [`Self::refresh`] is due; or the device may yet have to be closed elsewhere, and
+    /// [`Self::closed`] will name the namespace.
     ///
     /// # Errors
     /// In strict mode, why the device cannot become a port. Else it is kept as
@@ -186,16 +249,38 @@ impl Control {
             let Some(next) = self.next_wanted(ns, now) else { return Ok(false) };
             link = next;
         }
+        if !self.is_free(ns, link.ifindex) {
+            self.wait_for_closing(ns);
+            return Ok(false);
+        }
         match self.add_port(ns, &link, strict) {
             Ok(port) => {
                 let state = self.namespace_mut(ns).expect("there a moment ago");
                 state.refused.remove(&link.ifindex);
+                state.after.remove(&link.ifindex);
                 state.ports.insert(link.ifindex, port);
+                state.stale = Which::ALL;
+            }
+            Err(e) if e.is_busy() && self.remove_lost_ports() => {
+                // One of ours had it, in the namespace that it left, of which the news
+                // is still to come.
+                if let Some(n) = self.namespace_mut(ns) {
+                    n.after.remove(&link.ifindex);
+                }
             }
             Err(e) if strict => return Err(e),
             Err(e) => self.refuse(ns, link, told(&e), now),
         }
         Ok(true)
+    }
+
+    /// Nothing is being closed that may be the device. Asked first when the device is
+    /// heard of, and then only what was being closed at that time counts.
+    fn is_free(&mut self, ns: NsId, ifindex: IfIndex) -> bool {
+        let last = self.closer.last();
+        let Some(n) = self.namespace_mut(ns) else { return true };
+        let after = *n.after.entry(ifindex).or_insert(last);
+        self.closer.passed(after)
     }
 
     /// A device that should be a port, is none, and may be tried now.
@@ -207,6 +292,11 @@ impl Control {
                 && !self.is_stand_in((ns, l.ifindex))
         };
         wanted(&self.settings, &state.mirror).find(free).cloned()
+    }
+
+    /// Something is being closed that may be a device of the namespace.
+    pub(super) fn waits(&self, ns: NsId) -> bool {
+        self.namespace(ns).is_some_and(|n| n.after.values().any(|t| !self.closer.passed(*t)))
     }
 
     fn refuse(&mut self, ns: NsId, link: Link, reason: String, now: Instant) {

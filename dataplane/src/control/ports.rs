@@ -11,7 +11,8 @@
 //! their own for RX and TX (seen on Linux 6.18.15) wakes only the latter.
 //!
 //! Ceasing is the reverse: entry off and sockets out of the XSKMAP first, so that
-//! packets go to the kernel from there on; then the workers give the queues back.
+//! packets go to the kernel from there on; then the workers give the queues back; and
+//! only then sockets and link are closed, by the closer's threads.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -19,9 +20,12 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Control;
+use super::closer::{Closed, Job};
+use super::compile::Which;
 use super::devices::check_device;
 use super::error::{Error, told};
 use super::members::MemberState;
+use super::links::Returned;
 use super::targets::Target;
 use super::totals::Totals;
 use crate::bpf;
@@ -80,6 +84,16 @@ pub struct QueueState {
     pub mode: xsk::Mode,
     /// Frames that it may hold to receive into.
     pub frames: u32,
+}
+
+/// A port whose sockets and link are being closed. Its slot and its frames are not
+/// free until they are.
+pub struct ClosingPort {
+    id: PortId,
+    ns: NsId,
+    frames: u32,
+    /// Its slot's counters when the workers had given it up.
+    counted: Totals,
 }
 
 /// Sockets and program of a device, made but not yet used by anyone.
@@ -161,8 +175,9 @@ impl Control {
     /// none that it has no packet for; so they are shared out once and for all.
     fn allot(&self, queues: u16) -> Result<Vec<u32>, Error> {
         let memory = self.settings.memory;
-        let held = self.ports.iter().flat_map(|(_, p)| &p.queues).map(|q| q.frames).sum();
-        let shares = shares(&memory, held, queues);
+        let held: u32 = self.ports.iter().flat_map(|(_, p)| &p.queues).map(|q| q.frames).sum();
+        let closing: u32 = self.closing.values().map(|c| c.frames).sum();
+        let shares = shares(&memory, held + closing, queues);
         shares.ok_or(Error::MemoryFull { frames: memory.frames })
     }
 
@@ -186,7 +201,7 @@ impl Control {
             Ok(())
         })?;
         if let Err(e) = opened {
-            self.close(bound);
+            self.close(bound, None);
             return Err(at(e));
         }
         for (bound, frames) in bound.iter_mut().zip(frames) {
@@ -208,7 +223,7 @@ impl Control {
         {
             Ok(attached) => Ok(Made { bound, attached }),
             Err(e) => {
-                self.close(bound);
+                self.close(bound, None);
                 Err(e)
             }
         }
@@ -219,55 +234,120 @@ impl Control {
             // What was not put in is not there to take out.
             let _ = self.bpf.clear_socket(port, q.queue);
         }
-        drop(made.attached);
-        self.close(made.bound);
+        self.close(made.bound, Some(made.attached));
     }
 
-    fn close(&mut self, bound: Vec<xsk::Bound>) {
-        for b in bound {
-            let frames = b.queue.close();
-            self.workers.free(frames);
-        }
+    /// Closes what did not become a port.
+    fn close(&mut self, bound: Vec<xsk::Bound>, attached: Option<bpf::Attached>) {
+        let queues = bound.into_iter().map(|b| b.queue).collect();
+        self.closer.close(Job { queues, attached });
     }
 
     /// From here on the port's program passes everything to the kernel.
     pub(super) fn switch_off(&mut self, id: PortId) {
         let Some(state) = self.ports.get(id.index()) else { return };
-        let ns = state.ns;
+        let (ns, queues) = (state.ns, state.queues.clone());
         if let Err(e) = self.bpf.clear_port(id) {
             warn!(port = id.0, error = told(&e), "switching the program off");
         }
         if let Some(n) = self.namespace_mut(ns) {
             n.maps.ports.remove(&id);
         }
-    }
-
-    /// Stops driving a port. From the first step on its packets go to the kernel.
-    ///
-    /// # Errors
-    /// A worker does not answer; then its queues stay with it until it ends.
-    pub(super) fn remove_port(&mut self, id: PortId) -> Result<(), Error> {
-        self.detach_members(id);
-        self.switch_off(id);
-        let Some(state) = self.ports.take(id.index()) else { return Ok(()) };
-        for q in &state.queues {
+        for q in &queues {
             if let Err(e) = self.bpf.clear_socket(id, q.queue) {
                 warn!(port = id.0, error = told(&e), "taking the socket out of the map");
             }
         }
-        self.targets.remove(id);
-        self.withdraw(id);
+    }
+
+    /// Stops driving ports. From the first step on their packets go to the kernel.
+    ///
+    /// All at each step before the next: a port whose neighbour is gone would take
+    /// packets in and have nowhere to send them. When this returns no worker has a frame
+    /// of the ports' rings; sockets and links are closed elsewhere ([`super::closer`]),
+    /// and the ports' slots are free after that ([`Control::closed`]).
+    pub(super) fn remove_ports(&mut self, ports: &[PortId]) {
+        let ports = &self.detach_members(ports);
+        for id in ports {
+            self.switch_off(*id);
+        }
+        let taken = ports.iter().filter_map(|id| Some((*id, self.ports.hold(id.index())?)));
+        let taken: Vec<(PortId, PortState)> = taken.collect();
+        if taken.is_empty() {
+            return;
+        }
+        for (id, _) in &taken {
+            self.targets.remove(*id);
+        }
+        self.withdraw(taken.iter().map(|(id, _)| *id));
+        let uses: Vec<(PortId, Generation)> =
+            taken.iter().map(|(id, state)| (*id, state.generation)).collect();
+        if let Err(e) = self.workers.remove_ports(&uses) {
+            warn!(error = told(&e), "taking ports from the workers");
+        }
+        let mut returned = self.workers.returned();
+        for (id, state) in taken {
+            let is_its = |r: &mut Returned| (r.port, r.generation) == (id, state.generation);
+            let queues = returned.extract_if(.., is_its).map(|r| r.io).collect();
+            self.retire(id, state, queues);
+        }
+        // Of a port that was given up on when a worker did not answer in time.
+        for late in returned {
+            self.closer.close(Job { queues: vec![late.io], attached: None });
+        }
+    }
+
+    fn retire(&mut self, id: PortId, state: PortState, queues: Vec<xsk::Queue>) {
         info!(port = id.0, device = state.name, "no longer a port");
-        // The link goes first: without a program nothing new comes in.
-        drop(state.attached);
-        let given_back = self.workers.remove_port(id, state.generation);
-        // Now that nobody counts any more.
-        let counted = self.totals_of(id).map(|now| now.since(&state.base));
+        let frames = state.queues.iter().map(|q| q.frames).sum();
+        let counted = self.totals_of(id).unwrap_or_else(|_| state.base.clone());
         if let Some(n) = self.namespace_mut(state.ns) {
             n.ports.remove(&state.ifindex);
-            n.retired = std::mem::take(&mut n.retired).plus(&counted.unwrap_or_default());
+            n.stale = Which::ALL;
+            let retired = std::mem::take(&mut n.retired);
+            n.retired = retired.plus(&counted.clone().since(&state.base));
         }
-        given_back
+        let ticket = self.closer.close(Job { queues, attached: state.attached });
+        let ns = state.ns;
+        self.closing.insert(ticket, ClosingPort { id, ns, frames, counted });
+    }
+
+    /// Removes the ports whose sockets lost their device. True: there were some.
+    pub(super) fn remove_lost_ports(&mut self) -> bool {
+        let all = self.ports.iter().map(|(i, _)| PortId(i as u16));
+        let lost: Vec<PortId> = all.filter(|p| self.is_lost(*p)).collect();
+        self.remove_ports(&lost);
+        !lost.is_empty()
+    }
+
+    /// Waits until something is closed that was in the way of others, and returns the
+    /// namespaces that may now [`Self::grow`]. Safe to cancel.
+    pub async fn closed(&mut self) -> Vec<NsId> {
+        let closed = self.closer.next().await;
+        self.reclaim(closed);
+        let waiting = std::mem::take(&mut self.waiting);
+        let (still, free) = waiting.into_iter().partition(|ns| self.waits(*ns));
+        self.waiting = still;
+        free
+    }
+
+    /// Takes back what a closed port had.
+    pub(super) fn reclaim(&mut self, closed: Closed) {
+        self.workers.free(closed.frames);
+        let Some(port) = self.closing.remove(&closed.ticket) else { return };
+        // Its program counted until just now.
+        if let Ok(now) = self.totals_of(port.id)
+            && let Some(n) = self.namespace_mut(port.ns)
+        {
+            n.retired = std::mem::take(&mut n.retired).plus(&now.since(&port.counted));
+        }
+        self.ports.release(port.id.index());
+    }
+
+    pub(super) fn wait_for_closing(&mut self, ns: NsId) {
+        if !self.waiting.contains(&ns) {
+            self.waiting.push(ns);
+        }
     }
 
     /// The counters of a port's slot as they stand.

@@ -34,6 +34,7 @@ impl Control {
                 View::Neighbors(chosen.iter().flat_map(|(_, n)| self.neighbors_of(n)).collect())
             }
             Subject::Workers => View::Workers(self.workers_view()),
+            Subject::Memory => View::Memory(vec![self.memory_view()]),
             Subject::Counters => View::Counters(
                 chosen.iter().map(|(_, n)| self.counters_of(n)).collect::<Result<_, _>>()?,
             ),
@@ -164,6 +165,18 @@ impl Control {
             kicks: w.stats.kicks.get(),
         })
         .collect()
+    }
+
+    /// Read place by place while frames move: only without traffic is it exact.
+    fn memory_view(&self) -> view::Memory {
+        let memory = self.region.memory();
+        let frames = u64::from(memory.options().frames);
+        let rings = memory.lent() as u64;
+        let workers = self.workers.all().iter().map(|w| w.stats.free_frames.get()).sum();
+        let punt = self.targets.free_frames.get();
+        let free = self.workers.free_frames() as u64;
+        let moving = frames as i64 - (rings + workers + punt + free) as i64;
+        view::Memory { frames, rings, workers, punt, free, moving }
     }
 
     fn counters_of(&self, n: &NamespaceState) -> Result<view::Counters, String> {

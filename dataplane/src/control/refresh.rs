@@ -10,49 +10,113 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::{Compiled, KernelRoute, PortSettings, compile};
+use super::compile::{Compiled, KernelRoute, PortSettings, Which};
 use super::error::{Error, told};
+use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
-use super::ports::{PortState, Use};
+use super::ports::Use;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
-use crate::tables::{Namespace, Port, Role, RpFilter, World};
+use crate::tables::{Namespace, Port, RpFilter};
 use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
 
+/// Routes from which on a namespace is compiled apart from the others, which need not
+/// wait for it: some ten milliseconds.
+const LARGE: usize = 20_000;
+
 impl Control {
-    /// Publishes the namespace as its state is now, and what follows from it for members.
+    /// Publishes the namespaces as their states are now.
+    pub fn refresh_all(&mut self, changed: &[NsId]) {
+        if let Err(e) = self.follow_members() {
+            warn!(error = told(&e), "members");
+        }
+        let large =
+            |ns: &&NsId| self.namespace(**ns).is_some_and(|n| n.mirror.routes.len() > LARGE);
+        let (large, small): (Vec<&NsId>, Vec<&NsId>) = changed.iter().partition(large);
+        let apart = large.into_iter().map(|ns| vec![*ns]);
+        let together: Vec<NsId> = small.into_iter().copied().collect();
+        let batches: Vec<Vec<NsId>> = std::iter::once(together).chain(apart).collect();
+        for batch in batches {
+            if let Err(e) = self.refresh_batch(&batch) {
+                warn!(error = told(&e), "applying a change");
+            }
+        }
+    }
+
+    /// Publishes the namespace as its state is now.
     ///
     /// # Errors
     /// The kernel refuses a change of the program's maps.
     pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
         self.follow_members()?;
-        self.publish_namespace(ns)
+        self.refresh_batch(&[ns])
     }
 
-    /// Publishes the namespace as its state is now.
-    pub(super) fn publish_namespace(&mut self, ns: NsId) -> Result<(), Error> {
-        let Some(state) = self.namespace(ns) else { return Ok(()) };
-        // A far end is a port, but not one of the namespace that it lies in.
-        let far_end = |p: &PortId| {
-            self.ports.get(p.index()).is_some_and(|p| matches!(p.part, Use::FarEnd(_)))
-        };
-        let (far_ends, ports): (Vec<_>, Vec<_>) =
-            state.ports.iter().map(|(i, p)| (*p, *i)).partition(|(p, _)| far_end(p));
-        let compiled = compile(&state.mirror, &ports);
-        self.look_beside_for(ns, &compiled);
-        let tables = self.tables(ns, &compiled);
-        let index = usize::from(ns.index);
-        if self.world.namespaces.len() <= index {
-            self.world.namespaces.resize(index + 1, None);
+    /// Publishes namespaces of which members are new or gone.
+    pub(super) fn refresh_with_members(&mut self, batch: &[NsId]) -> Result<(), Error> {
+        for ns in batch {
+            if let Some(n) = self.namespace_mut(*ns) {
+                n.stale = Which::ALL;
+            }
         }
-        self.world.namespaces[index] = Some(Arc::new(tables));
-        for p in &compiled.ports {
-            let Some(port) = self.ports.get(p.port.index()) else { continue };
+        self.refresh_batch(batch)
+    }
+
+    /// Publishes several at once. All are tried; the first error is told.
+    fn refresh_batch(&mut self, batch: &[NsId]) -> Result<(), Error> {
+        let changed: Vec<(NsId, Which)> =
+            batch.iter().map(|ns| (*ns, self.compile(*ns))).filter(|(_, w)| w.any()).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.publish();
+        let mut result = Ok(());
+        for (ns, what) in changed {
+            // What the maps hold does not depend on neighbours.
+            if what.v4 | what.v6 | what.ports {
+                result = result.and(self.apply_maps(ns));
+            }
+        }
+        result
+    }
+
+    /// Compiles what of a namespace is out of date, and puts it into the next world.
+    fn compile(&mut self, ns: NsId) -> Which {
+        let Some(state) = self.namespace_mut(ns) else { return Which::default() };
+        let what = std::mem::take(&mut state.stale);
+        if !what.any() {
+            return what;
+        }
+        let ports = self.routed_ports(ns);
+        let beside = self.neighbors_beside(ns);
+        let Some(state) = self.namespace_mut(ns) else { return Which::default() };
+        let compiled = &mut state.compiled;
+        let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
+        let before = tiers.map(Clone::clone);
+        let changed = compiled.update(&state.mirror, &ports, what);
+        // A port that is new has an entry to get, whatever its settings.
+        let changed = changed.and(Which { ports: what.ports, ..Which::default() });
+        self.tell_tiers(ns, before);
+        let ports = changed.neighbors && self.look_beside_for(ns, &beside);
+        let changed = changed.and(Which { ports, ..Which::default() });
+        self.put_tables(ns, changed);
+        changed
+    }
+
+    fn put_tables(&mut self, ns: NsId, changed: Which) {
+        let tables = self.tables(ns, changed);
+        self.world.namespaces[usize::from(ns.index)] = Some(Arc::new(tables));
+        if !changed.ports {
+            return;
+        }
+        let Some(state) = self.namespace(ns) else { return };
+        let entry = |p: &PortSettings| {
+            let port = self.ports.get(p.port.index())?;
             let entry = Port {
                 ns,
                 generation: port.generation,
@@ -66,30 +130,58 @@ impl Control {
                 queues: port.queues.len() as u16,
                 role: self.role(port),
             };
-            set(&mut self.world.ports, p.port, Some(entry));
+            Some((p.port, entry))
+        };
+        let entries: Vec<_> = state.compiled.ports.iter().filter_map(entry).collect();
+        for (port, entry) in entries {
+            set(&mut self.world.ports, port, Some(entry));
         }
-        for (far, _) in &far_ends {
-            let Some(port) = self.ports.get(far.index()) else { continue };
-            let entry = far_end_entry(port, self.role(port));
-            set(&mut self.world.ports, *far, Some(entry));
+        let far_ends: Vec<_> = self.far_ends(ns).collect();
+        for (id, port) in far_ends {
+            set(&mut self.world.ports, id, Some(port));
         }
-        self.publish();
-        let wanted = self.wanted_maps(ns, &compiled, &far_ends);
-        self.tell_tiers(ns, &compiled);
-        if let Some(state) = self.namespace_mut(ns) {
-            state.compiled = compiled;
-        }
-        self.apply_maps(ns, wanted)
     }
 
-    /// Logs it where a family of the namespace changes hands.
-    fn tell_tiers(&self, ns: NsId, new: &Compiled) {
+    /// The namespace's ports but for far ends, which are ports, but none of the namespace
+    /// that they lie in.
+    fn routed_ports(&self, ns: NsId) -> Vec<(PortId, IfIndex)> {
+        let Some(state) = self.namespace(ns) else { return Vec::new() };
+        let far_end = |p: &PortId| {
+            self.ports.get(p.index()).is_some_and(|p| matches!(p.part, Use::FarEnd(_)))
+        };
+        state.ports.iter().filter(|(_, p)| !far_end(p)).map(|(i, p)| (*p, *i)).collect()
+    }
+
+    /// The far ends in a namespace, as the workers see them: nothing is routed there,
+    /// neither in nor out.
+    fn far_ends(&self, ns: NsId) -> impl Iterator<Item = (PortId, Port)> + '_ {
+        let ids = self.namespace(ns).into_iter().flat_map(|n| n.ports.values());
+        ids.filter_map(move |id| {
+            let port = self.ports.get(id.index())?;
+            let Use::FarEnd(_) = &port.part else { return None };
+            let seen = Port {
+                ns,
+                generation: port.generation,
+                ifindex: port.ifindex,
+                mac: Mac::default(),
+                mtu: 0,
+                forward_v4: false,
+                forward_v6: false,
+                rp_filter: RpFilter::Off,
+                up: false,
+                queues: port.queues.len() as u16,
+                role: self.role(port),
+            };
+            Some((*id, seen))
+        })
+    }
+
+    /// Logs it where a family of the namespace changed hands.
+    fn tell_tiers(&self, ns: NsId, before: [Option<String>; 2]) {
         let Some(state) = self.namespace(ns) else { return };
-        let (old, netns) = (&state.compiled, state.netns.name());
-        for (family, old, new) in [
-            ("IPv4", &old.stays_with_kernel_v4, &new.stays_with_kernel_v4),
-            ("IPv6", &old.stays_with_kernel_v6, &new.stays_with_kernel_v6),
-        ] {
+        let (new, netns) = (&state.compiled, state.netns.name());
+        let after = [&new.stays_with_kernel_v4, &new.stays_with_kernel_v6];
+        for ((family, old), new) in ["IPv4", "IPv6"].into_iter().zip(&before).zip(after) {
             match new {
                 same if same == old => {}
                 Some(reason) => info!(netns, family, reason, "stays with the kernel"),
@@ -99,29 +191,23 @@ impl Control {
     }
 
     /// The namespace's tables; what did not change is shared with those before.
-    fn tables(&self, ns: NsId, new: &Compiled) -> Namespace {
-        let state = self.namespace(ns).expect("the caller has the namespace");
-        let old = &state.compiled;
+    fn tables(&self, ns: NsId, changed: Which) -> Namespace {
+        let new = &self.namespace(ns).expect("the caller has the namespace").compiled;
         let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_ref);
         let before = before.filter(|b| b.id == Some(ns));
-        let keep = |same: bool| before.filter(|_| same);
+        let keep = |changed: bool| before.filter(|_| !changed);
+        let hops = before.filter(|b| *b.next_hops == *new.next_hops);
         Namespace {
             id: Some(ns),
-            v4: keep(old.v4 == new.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
-            v6: keep(old.v6 == new.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
-            next_hops: keep(old.next_hops == new.next_hops)
-                .map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
-            neighbors: keep(old.neighbors == new.neighbors)
+            v4: keep(changed.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
+            v6: keep(changed.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
+            next_hops: hops.map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
+            neighbors: keep(changed.neighbors)
                 .map_or_else(|| Arc::new(neighbors(new)), |b| b.neighbors.clone()),
         }
     }
 
-    fn wanted_maps(
-        &self,
-        ns: NsId,
-        compiled: &Compiled,
-        far_ends: &[(PortId, IfIndex)],
-    ) -> plan::State {
+    fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
         let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in &compiled.ports {
@@ -138,12 +224,11 @@ impl Control {
             };
             wanted.ports.insert(p.port, conf);
         }
-        for (far, _) in far_ends {
+        for (far, port) in self.far_ends(ns) {
             // The program of a far end asks for nothing else.
-            let Some(port) = self.ports.get(far.index()) else { continue };
             let generation = port.generation.0;
             let conf = PortConf { max_frame: room, generation, ..PortConf::default() };
-            wanted.ports.insert(*far, conf);
+            wanted.ports.insert(far, conf);
         }
         wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
         let owner = |r: &KernelRoute| if r.kernel { Owner::Kernel } else { Owner::Ours };
@@ -151,14 +236,19 @@ impl Control {
         wanted
     }
 
-    fn apply_maps(&mut self, ns: NsId, wanted: plan::State) -> Result<(), Error> {
+    fn apply_maps(&mut self, ns: NsId) -> Result<(), Error> {
         let Some(state) = self.namespace(ns) else { return Ok(()) };
+        let wanted = self.wanted_maps(ns, &state.compiled);
         let actions = plan::diff(&wanted, &state.maps);
-        self.act(&actions)?;
+        let done = self.act(&actions);
         if let Some(state) = self.namespace_mut(ns) {
-            state.maps = wanted;
+            match &done {
+                Ok(()) => state.maps = wanted,
+                // The whole difference again, at the next change.
+                Err(_) => state.stale.ports = true,
+            }
         }
-        Ok(())
+        done
     }
 
     fn act(&mut self, actions: &[Action]) -> Result<(), Error> {
@@ -178,45 +268,44 @@ impl Control {
         Ok(())
     }
 
-    /// Takes a port out of what the workers see.
-    pub(super) fn withdraw(&mut self, port: PortId) {
-        set(&mut self.world.ports, port, None);
-        self.publish();
+    /// Part `tables`: none yet.
+    pub(super) fn init_tables(&mut self, ns: NsId, _: &mut Seed) -> Result<(), Error> {
+        let index = usize::from(ns.index);
+        if self.world.namespaces.len() <= index {
+            self.world.namespaces.resize(index + 1, None);
+        }
+        self.world.namespaces[index] =
+            Some(Arc::new(Namespace { id: Some(ns), ..Namespace::default() }));
+        Ok(())
     }
 
-    /// Takes a namespace out of what workers and program see.
-    pub(super) fn forget_tables(&mut self, ns: NsId, maps: &plan::State) {
+    /// Part `tables`: takes them out of what the workers see.
+    pub(super) fn withdraw_tables(&mut self, ns: NsId) {
         if let Some(slot) = self.world.namespaces.get_mut(usize::from(ns.index)) {
             *slot = None;
         }
         self.publish();
-        if let Err(e) = self.act(&plan::diff(&plan::State::default(), maps)) {
+    }
+
+    /// Part `map entries`: takes them out of the program's maps.
+    pub(super) fn clear_maps(&mut self, ns: NsId) {
+        let Some(state) = self.namespace_mut(ns) else { return };
+        let maps = std::mem::take(&mut state.maps);
+        if let Err(e) = self.act(&plan::diff(&plan::State::default(), &maps)) {
             warn!(error = told(&e), "removing a namespace from the program's maps");
         }
     }
 
-    fn publish(&mut self) {
-        self.publisher.publish(Arc::new(World {
-            namespaces: self.world.namespaces.clone(),
-            ports: self.world.ports.clone(),
-        }));
+    /// Takes ports out of what the workers see.
+    pub(super) fn withdraw(&mut self, ports: impl Iterator<Item = PortId>) {
+        for port in ports {
+            set(&mut self.world.ports, port, None);
+        }
+        self.publish();
     }
-}
 
-/// A far end as the workers see it: nothing is routed there, neither in nor out.
-fn far_end_entry(port: &PortState, role: Role) -> Port {
-    Port {
-        ns: port.ns,
-        generation: port.generation,
-        ifindex: port.ifindex,
-        mac: Mac::default(),
-        mtu: 0,
-        forward_v4: false,
-        forward_v6: false,
-        rp_filter: RpFilter::Off,
-        up: false,
-        queues: port.queues.len() as u16,
-        role,
+    fn publish(&mut self) {
+        self.publisher.publish(Arc::new(self.world.clone()));
     }
 }
 

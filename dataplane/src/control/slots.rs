@@ -1,24 +1,29 @@
 //! Dense numbers for things that come and go, with a generation for each use.
 
+use std::collections::BTreeSet;
+
 /// Entries by index; an index that is used again has another generation.
 #[derive(Debug)]
 pub struct Slots<T> {
     entries: Vec<(u32, Option<T>)>,
+    /// Indexes below `entries.len()` that are free; the least is given away first.
+    free: BTreeSet<usize>,
     limit: usize,
+    used: usize,
 }
 
 impl<T> Slots<T> {
     /// Room for `limit` entries.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), limit }
+        Self { entries: Vec::new(), free: BTreeSet::new(), limit, used: 0 }
     }
 
     /// The index and generation that the next [`Self::put`] will use, or None when full.
     #[must_use]
     pub fn next(&self) -> Option<(usize, u32)> {
-        match self.entries.iter().position(|(_, e)| e.is_none()) {
-            Some(i) => Some((i, self.entries[i].0)),
+        match self.free.first() {
+            Some(&i) => Some((i, self.entries[i].0)),
             None if self.entries.len() < self.limit => Some((self.entries.len(), 1)),
             None => None,
         }
@@ -33,16 +38,32 @@ impl<T> Slots<T> {
         if i == self.entries.len() {
             self.entries.push((generation, None));
         }
+        self.free.remove(&i);
         self.entries[i].1 = Some(entry);
+        self.used += 1;
     }
 
     /// Takes an entry out; its index gets the next generation.
     pub fn take(&mut self, index: usize) -> Option<T> {
-        let (generation, entry) = self.entries.get_mut(index)?;
-        let taken = entry.take()?;
+        let taken = self.hold(index)?;
+        self.release(index);
+        Some(taken)
+    }
+
+    /// Takes an entry out, but leaves its index taken, until [`Self::release`].
+    pub fn hold(&mut self, index: usize) -> Option<T> {
+        let taken = self.entries.get_mut(index)?.1.take()?;
+        self.used -= 1;
+        Some(taken)
+    }
+
+    /// Frees an index whose entry was taken out by [`Self::hold`].
+    pub fn release(&mut self, index: usize) {
+        let (generation, entry) = &mut self.entries[index];
+        debug_assert!(entry.is_none(), "it is in use");
         // 0 is what an empty map entry holds: never a generation.
         *generation = generation.checked_add(1).unwrap_or(1);
-        Some(taken)
+        self.free.insert(index);
     }
 
     /// The generation of an index's present use, or of its next.
@@ -70,7 +91,7 @@ impl<T> Slots<T> {
     /// Number of entries.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.iter().count()
+        self.used
     }
 }
 
@@ -90,5 +111,15 @@ mod tests {
         assert_eq!(slots.take(0), None);
         assert_eq!(slots.next(), Some((0, 2)));
         assert_eq!(slots.count(), 1);
+    }
+
+    #[test]
+    fn a_held_index_is_nobodys() {
+        let mut slots = Slots::new(1);
+        slots.put("a");
+        assert_eq!(slots.hold(0), Some("a"));
+        assert_eq!((slots.get(0), slots.count(), slots.next()), (None, 0, None));
+        slots.release(0);
+        assert_eq!(slots.next(), Some((0, 2)));
     }
 }

@@ -23,6 +23,8 @@ pub enum Subject {
     Workers,
     /// Packets and bytes by namespace and tier, drops and punts by reason.
     Counters,
+    /// Where the frames of the memory are.
+    Memory,
 }
 
 /// An answer.
@@ -41,6 +43,8 @@ pub enum View {
     Workers(Vec<Worker>),
     /// To [`Subject::Counters`].
     Counters(Vec<Counters>),
+    /// To [`Subject::Memory`].
+    Memory(Vec<Memory>),
 }
 
 /// A namespace.
@@ -180,6 +184,23 @@ pub struct Worker {
     pub sleeps: u64,
     /// System calls to start transmission.
     pub kicks: u64,
+}
+
+/// The frames of the memory, each in one of these places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Frames in all.
+    pub frames: u64,
+    /// In a ring of some socket: to receive into, received, being sent, or sent.
+    pub rings: u64,
+    /// Free, held by the workers.
+    pub workers: u64,
+    /// Free, held by the punt thread.
+    pub punt: u64,
+    /// Free, for whoever needs them.
+    pub free: u64,
+    /// The rest: packets on their way between those places. 0 while there is no traffic.
+    pub moving: i64,
 }
 
 /// Packets and bytes.

@@ -22,6 +22,8 @@ use crate::sys;
 const GROUPS: [u32; 12] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 32];
 /// Bytes of messages that may wait in the kernel: some 50,000 route changes.
 const RECEIVE_BUFFER: u32 = 32 << 20;
+/// Sets another size, so that tests can make it overrun.
+const RECEIVE_BUFFER_VAR: &str = "NSPLANE_NETLINK_BUFFER";
 /// Larger than any message (a link with many virtual functions).
 const DATAGRAM: usize = 64 << 10;
 /// Datagrams that one batch takes: a flood must not keep the caller from its
@@ -52,7 +54,8 @@ impl Monitor {
         let name = ns.name().to_owned();
         let call = |call, source| Error::Socket { name: name.clone(), call, source };
         let mut socket = ns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(|e| call("socket", e))?;
-        sys::netns::receive_buffer(socket.as_fd(), RECEIVE_BUFFER)
+        let size = std::env::var(RECEIVE_BUFFER_VAR).ok().and_then(|v| v.parse().ok());
+        sys::netns::receive_buffer(socket.as_fd(), size.unwrap_or(RECEIVE_BUFFER))
             .map_err(|e| call("setsockopt(SO_RCVBUF)", e.source))?;
         socket.set_non_blocking(true).map_err(|e| call("ioctl(FIONBIO)", e))?;
         socket.bind_auto().map_err(|e| call("bind", e))?;
@@ -158,11 +161,34 @@ fn drain(
                 Some(datagram) => decode(datagram, events, tally),
                 None => events.push(Event::Overrun),
             },
-            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => events.push(Event::Overrun),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                empty(socket, buffer)?;
+                events.push(Event::Overrun);
+                return Ok(true);
+            }
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
     Ok(false)
+}
+
+/// Throws away what is queued, to the last message.
+///
+/// After a loss the kernel queues nothing more until the socket was read empty, and
+/// does not say again that it lost something (net/netlink/af_netlink.c,
+/// `NETLINK_S_CONGESTED`): a dump before that moment would miss what is lost after it.
+/// And what is queued is older than the loss: applied over a dump, it would bring back
+/// what was deleted since.
+fn empty(socket: &Socket, buffer: &mut [u8]) -> io::Result<()> {
+    loop {
+        match socket.recv(&mut &mut buffer[..], 0) {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(e) => return Err(e),
+        }
+    }
 }

@@ -47,8 +47,8 @@ impl Daemon<'_> {
         let strict = self.config.settings.strict;
         for (netns, monitor, mirror) in states {
             let rule = self.config.rule_of(&netns);
-            let ns = self.control.add_namespace(netns, mirror, rule)?;
-            self.listeners.listen(ns, monitor);
+            let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
+            self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
             while self.control.grow(ns, Instant::now(), strict)? {
                 if let Some(signal) = self.signals.pending().await {
                     return leave(signal);
@@ -71,6 +71,7 @@ impl Daemon<'_> {
                 Some(heard) = self.listeners.heard.recv() => self.hear(heard),
                 Ok(changes) = self.listeners.watcher.next() => self.follow(changes),
                 Some(call) = calls.recv() => self.answer(call),
+                freed = self.control.closed() => freed.into_iter().for_each(|ns| self.unsettle(ns)),
                 // Never ends; dropped and made anew whenever another branch runs,
                 // while its connections are tasks of their own.
                 () = self.listener.serve(calls_in.clone()) => {}
@@ -141,10 +142,8 @@ impl Daemon<'_> {
         for ns in &changed {
             self.control.release(*ns);
         }
+        self.control.refresh_all(&changed);
         for ns in changed {
-            if let Err(e) = self.control.refresh(ns) {
-                warn!(error = told(&e), "applying a change");
-            }
             self.unsettle(ns);
         }
     }
@@ -169,7 +168,6 @@ impl Daemon<'_> {
     }
 
     fn let_go(&mut self, ns: NsId) {
-        self.listeners.forget(ns);
         self.control.remove_namespace(ns);
     }
 
@@ -189,8 +187,8 @@ impl Daemon<'_> {
         let netns = Arc::new(netns::open(selector)?);
         let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
         let rule = self.config.rule_of(&netns);
-        let ns = self.control.add_namespace(netns, mirror, rule)?;
-        self.listeners.listen(ns, monitor);
+        let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
+        self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
         Ok(ns)
     }
 

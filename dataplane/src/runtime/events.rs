@@ -1,17 +1,28 @@
 //! What the kernel says, on its way to control.
 //!
-//! One task a namespace reads its netlink socket; all send into one channel, in
+//! One task a namespace reads its netlink sockets; all send into one channel, in
 //! which a namespace's messages keep their order.
+//!
+//! # When changes were lost
+//!
+//! The task hears it from the kernel, reads the socket empty ([`Monitor`] says why),
+//! and tells control. Control leaves the namespace to the kernel from there on, so that
+//! nothing is forwarded by what may be wrong, and asks the task to dump: on another
+//! thread, for it may take long, while the socket keeps what changes meanwhile. The
+//! dump travels the same channel, before whatever is read after it.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::warn;
 
 use super::Error;
 use crate::control::error::told;
 use crate::control::mirror::Mirror;
+use crate::control::namespaces::Follower;
 use crate::control::{self, Control};
 use crate::id::NsId;
 use crate::netlink::{self, Event, Monitor};
@@ -24,6 +35,8 @@ pub(super) type Subscribed = (Arc<Netns>, Monitor, Mirror);
 pub(super) enum FromKernel {
     /// Changes, in their order.
     Events(NsId, Vec<Event>),
+    /// All of the state, read anew.
+    State(NsId, Mirror),
     /// The socket failed; nothing more will be heard.
     Failed(NsId, netlink::Error),
 }
@@ -35,49 +48,91 @@ pub(super) struct Listeners {
     /// Names of namespaces as they come and go.
     pub(super) watcher: Watcher,
     tell: mpsc::Sender<FromKernel>,
-    tasks: Vec<(NsId, AbortHandle)>,
 }
 
 impl Listeners {
     /// Listens to nobody yet but the names of namespaces.
     pub(super) fn new() -> Result<Self, Error> {
         let (tell, heard) = mpsc::channel(256);
-        Ok(Self { heard, watcher: Watcher::new()?, tell, tasks: Vec::new() })
+        Ok(Self { heard, watcher: Watcher::new()?, tell })
     }
 
-    /// Listens to a namespace from now on.
-    pub(super) fn listen(&mut self, ns: NsId, monitor: Monitor) {
-        let task = tokio::task::spawn_local(read(ns, monitor, self.tell.clone()));
-        self.tasks.push((ns, task.abort_handle()));
-    }
-
-    /// Listens no more, and closes the socket.
-    pub(super) fn forget(&mut self, ns: NsId) {
-        self.tasks.retain(|(n, task)| {
-            if *n == ns {
-                task.abort();
-            }
-            *n != ns
-        });
+    /// Listens to a namespace until what is returned is dropped.
+    pub(super) fn listen(
+        &self,
+        ns: NsId,
+        netns: Arc<Netns>,
+        monitor: Monitor,
+    ) -> Box<dyn Follower> {
+        let resync = Rc::new(Notify::new());
+        let reader = Reader { ns, netns, monitor, resync: resync.clone(), tell: self.tell.clone() };
+        let task = tokio::task::spawn_local(reader.run()).abort_handle();
+        Box::new(Task { resync, task })
     }
 }
 
-impl Drop for Listeners {
+/// Control's hold on a task.
+struct Task {
+    resync: Rc<Notify>,
+    task: AbortHandle,
+}
+
+impl Follower for Task {
+    fn resync(&self) {
+        self.resync.notify_one();
+    }
+}
+
+impl Drop for Task {
     fn drop(&mut self) {
-        for (_, task) in &self.tasks {
-            task.abort();
+        self.task.abort();
+    }
+}
+
+/// Shortest wait after a dump that the state changed under, again and again.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+/// Longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What a task works with.
+struct Reader {
+    ns: NsId,
+    netns: Arc<Netns>,
+    monitor: Monitor,
+    resync: Rc<Notify>,
+    tell: mpsc::Sender<FromKernel>,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        loop {
+            let read = tokio::select! {
+                events = self.monitor.next() => events.map(|e| FromKernel::Events(self.ns, e)),
+                () = self.resync.notified() => self.dump().await,
+            };
+            let failed = read.is_err();
+            let message = read.unwrap_or_else(|e| FromKernel::Failed(self.ns, e));
+            if self.tell.send(message).await.is_err() || failed {
+                return;
+            }
         }
     }
-}
 
-async fn read(ns: NsId, mut monitor: Monitor, tell: mpsc::Sender<FromKernel>) {
-    loop {
-        let (message, last) = match monitor.next().await {
-            Ok(events) => (FromKernel::Events(ns, events), false),
-            Err(e) => (FromKernel::Failed(ns, e), true),
-        };
-        if tell.send(message).await.is_err() || last {
-            return;
+    /// All of the state. What changes faster than it can be read, as under a storm of
+    /// changes, is tried again: meanwhile the kernel forwards.
+    async fn dump(&self) -> Result<FromKernel, netlink::Error> {
+        let mut wait = SHORTEST_WAIT;
+        loop {
+            let netns = self.netns.clone();
+            let dumped = spawn_blocking(move || netlink::dump(&netns).map(Mirror::from_dump)).await;
+            match dumped {
+                Ok(Err(netlink::Error::Unsteady { .. })) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                Ok(done) => return done.map(|mirror| FromKernel::State(self.ns, mirror)),
+                Err(e) => std::panic::resume_unwind(e.into_panic()),
+            }
         }
     }
 }
@@ -102,29 +157,24 @@ pub(super) enum Applied {
 
 /// Applies what was heard.
 pub(super) fn apply(control: &mut Control, heard: FromKernel) -> Applied {
-    let (ns, why) = match heard {
+    match heard {
         FromKernel::Events(ns, events) => {
             let dirty = control.apply_events(ns, events);
-            let Some(netns) = control.netns(ns).filter(|_| dirty.any()) else {
-                return Applied::Nothing;
-            };
-            if !dirty.resync {
-                return Applied::Changed(ns);
+            if dirty.resync {
+                control.resync(ns);
             }
-            warn!(netns = netns.name(), "its changes were not all read; reading all of it again");
-            match netlink::dump(&netns) {
-                Ok(events) => {
-                    control.replace_state(ns, Mirror::from_dump(events));
-                    return Applied::Changed(ns);
-                }
-                Err(e) => (ns, e),
-            }
+            if dirty.any() { Applied::Changed(ns) } else { Applied::Nothing }
         }
-        FromKernel::Failed(ns, e) => (ns, e),
-    };
-    if let Some(netns) = control.netns(ns) {
-        let (netns, error) = (netns.name(), told(&why));
-        warn!(netns, error, "its state cannot be followed; it is the kernel's again");
+        FromKernel::State(ns, mirror) => {
+            control.replace_state(ns, mirror);
+            Applied::Changed(ns)
+        }
+        FromKernel::Failed(ns, why) => {
+            if let Some(netns) = control.netns(ns) {
+                let (netns, error) = (netns.name(), told(&why));
+                warn!(netns, error, "its state cannot be followed; it is the kernel's again");
+            }
+            Applied::Lost(ns)
+        }
     }
-    Applied::Lost(ns)
 }

@@ -17,12 +17,14 @@ mod workers;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::api::{ListenError, Listener};
 use crate::bpf::{self, Bpf};
 use crate::config;
+use crate::control::closer::Closer;
 use crate::control::error::told;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Settings};
@@ -33,6 +35,9 @@ use daemon::Daemon;
 use events::Listeners;
 use signals::Signals;
 use workers::{Plan, Threads};
+
+/// Namespaces whose state is read again at the same time.
+const DUMPS_AT_ONCE: usize = 2;
 
 /// What `nsplane run` was asked for.
 #[derive(Clone, Debug)]
@@ -123,6 +128,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(DUMPS_AT_ONCE)
+        .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(io("starting the async runtime"))?;
     tokio::task::LocalSet::new().block_on(&runtime, start_and_serve(config))
@@ -161,7 +168,9 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
     })?;
     let Threads { handles, workers, publisher } = threads;
     let settings = config.settings.clone();
-    let control = Control::new(Parts { settings, bpf, region, workers, publisher, targets });
+    let closer = Closer::start().map_err(io("starting the threads that close sockets"))?;
+    let control =
+        Control::new(Parts { settings, bpf, region, workers, publisher, targets, closer });
     let unsettled = VecDeque::new();
     let mut daemon = Daemon { control, handles, listener, listeners, signals, unsettled, config };
     let served = daemon.take_in_and_serve(states).await;

@@ -102,10 +102,12 @@ impl Punt {
     /// there are frames, so the wait for room ends.
     fn give_back(&self, free: &mut ArrayVec<Frame, 64>, frame: Frame) {
         free.push(frame);
+        self.targets.free_frames.set(free.len() as u64);
         if !free.is_full() {
             return;
         }
         let mut magazine = std::mem::take(free);
+        self.targets.free_frames.set(0);
         while let Err(back) = self.depot.push(magazine) {
             if self.stop.load(Ordering::Relaxed) {
                 return;

@@ -26,8 +26,8 @@ use crate::tables::World;
 use crate::worker::{self, Worker, idle};
 use crate::xsk::{Frame, Queue, Region};
 
-/// Batches that may wait between two workers.
-const HANDOVER_DEPTH: usize = 64;
+/// Packets that may wait between two workers: 400 ms of 10,000 a second, in some 230 KiB.
+const HANDOVER_DEPTH: usize = 4096;
 /// Packets that may wait to be punted.
 const PUNT_DEPTH: usize = 4096;
 

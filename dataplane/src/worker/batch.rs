@@ -3,11 +3,12 @@
 use arrayvec::ArrayVec;
 use nsplane_abi::tag::TAG_ODD;
 
+use super::egress::Group;
 use super::io::{BATCH, Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
 use super::stages::{self, Decision, Forward, Verdict};
 use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Handed, Punted};
+use crate::port::{Punted, Way};
 use crate::stats::{DropReason, PortStats, PuntReason};
 use crate::tables::World;
 use crate::wire::vlan;
@@ -270,14 +271,8 @@ impl<Q: Queue> Driver<Q> {
                 continue;
             };
             let (ingress, egress, generation) = (how.ingress, how.port, how.generation);
-            let mut group = Handed {
-                ingress,
-                egress,
-                generation,
-                queue: origin.queue,
-                bytes: 0,
-                frames: ArrayVec::new(),
-            };
+            let queue = origin.queue;
+            let mut group = Group::new(Way { ingress, egress, generation, queue });
             for slot in &mut leaving[first..] {
                 let same = |how: &Forward| (how.port, how.ingress) == (egress, ingress);
                 if let Some((frame, how)) = slot.take_if(|(_, how)| same(how)) {

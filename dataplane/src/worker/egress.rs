@@ -1,9 +1,11 @@
 //! The way out: a transmit ring of our own, or another worker.
 
-use super::io::{Memory, Queue};
+use arrayvec::ArrayVec;
+
+use super::io::{Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
 use crate::id::{PortId, QueueId, WorkerId};
-use crate::port::{self, FromWorker, Handed};
+use crate::port::{self, FromWorker, Handed, Way};
 use crate::stats::DropReason;
 use crate::tables::World;
 
@@ -12,6 +14,19 @@ use crate::tables::World;
 pub(super) struct Span {
     start: usize,
     len: usize,
+}
+
+/// Packets of one way, at most a batch.
+pub(super) struct Group<F> {
+    pub(super) way: Way,
+    pub(super) bytes: u64,
+    pub(super) frames: Frames<F>,
+}
+
+impl<F> Group<F> {
+    pub(super) fn new(way: Way) -> Self {
+        Self { way, bytes: 0, frames: ArrayVec::new() }
+    }
 }
 
 impl<Q: Queue> Driver<Q> {
@@ -38,8 +53,8 @@ impl<Q: Queue> Driver<Q> {
     }
 
     /// Sends a group by a queue of ours, or hands it to the worker that has one.
-    pub(super) fn send(&mut self, world: &World, group: Handed<FrameOf<Q>>) {
-        match self.tx_queue(group.egress, group.queue) {
+    pub(super) fn send(&mut self, world: &World, group: Group<FrameOf<Q>>) {
+        match self.tx_queue(group.way.egress, group.way.queue) {
             Some(at) => self.transmit(at, group),
             None => self.hand_over(world, group),
         }
@@ -50,24 +65,55 @@ impl<Q: Queue> Driver<Q> {
         let me = self.id;
         let mut packets = 0;
         for from in (0..self.mesh.workers()).map(WorkerId).filter(|&from| from != me) {
-            // As many batches as the ring holds now: a fast producer cannot keep us here.
-            for _ in 0..self.mesh.ring(from, me).len() {
-                let Some(group) = self.mesh.ring(from, me).pop() else {
-                    break;
-                };
-                packets += group.frames.len();
-                match self.tx_queue(group.egress, group.queue) {
-                    Some(at) => self.transmit(at, group),
-                    None => self.discard(group, DropReason::EgressGone),
-                }
+            // As many as the ring holds now: a fast producer cannot keep us here.
+            let mut left = self.mesh.ring(from, me).len();
+            packets += left;
+            let mut next = None;
+            while left > 0 || next.is_some() {
+                left -= self.take_group(from, left, &mut next);
             }
         }
         packets
     }
 
-    fn transmit(&mut self, at: usize, mut group: Handed<FrameOf<Q>>) {
+    /// Sends the packets at the front of a ring that go one way, at most `left` of them
+    /// and `next`, which was taken before; `next` is the first that goes another way.
+    /// Returns how many it took.
+    fn take_group(
+        &mut self,
+        from: WorkerId,
+        left: usize,
+        next: &mut Option<Handed<FrameOf<Q>>>,
+    ) -> usize {
+        let mesh = self.mesh.clone();
+        let ring = mesh.ring(from, self.id);
+        let mut taken = 0;
+        let mut group: Option<Group<FrameOf<Q>>> = None;
+        while let Some(mut handed) = next.take().or_else(|| {
+            let more = (taken < left).then(|| ring.pop()).flatten()?;
+            taken += 1;
+            Some(more)
+        }) {
+            let group = group.get_or_insert_with(|| Group::new(handed.way));
+            if group.way != handed.way || group.frames.is_full() {
+                *next = Some(handed);
+                break;
+            }
+            group.bytes += self.memory.packet(&mut handed.frame).len() as u64;
+            group.frames.push(handed.frame);
+        }
+        if let Some(group) = group {
+            match self.tx_queue(group.way.egress, group.way.queue) {
+                Some(at) => self.transmit(at, group),
+                None => self.discard(group, DropReason::EgressGone),
+            }
+        }
+        taken
+    }
+
+    fn transmit(&mut self, at: usize, mut group: Group<FrameOf<Q>>) {
         let owned = &mut self.queues[at];
-        if owned.dead || owned.generation != group.generation {
+        if owned.dead || owned.generation != group.way.generation {
             return self.discard(group, DropReason::EgressGone);
         }
         let mut sent = owned.io.transmit(&mut group.frames);
@@ -85,40 +131,48 @@ impl<Q: Queue> Driver<Q> {
         }
         let left: u64 =
             group.frames.iter_mut().map(|frame| self.memory.packet(frame).len() as u64).sum();
-        let ingress = self.stats.port(group.ingress);
+        let ingress = self.stats.port(group.way.ingress);
         ingress.forwarded_packets.add(sent as u64);
         ingress.forwarded_bytes.add(group.bytes.saturating_sub(left));
-        self.stats.port(group.egress).tx_packets.add(sent as u64);
+        self.stats.port(group.way.egress).tx_packets.add(sent as u64);
         self.discard(group, DropReason::TxFull);
     }
 
-    fn hand_over(&mut self, world: &World, group: Handed<FrameOf<Q>>) {
-        let port = world.ports.get(group.egress.index()).and_then(Option::as_ref);
+    fn hand_over(&mut self, world: &World, mut group: Group<FrameOf<Q>>) {
+        let way = group.way;
+        let port = world.ports.get(way.egress.index()).and_then(Option::as_ref);
         let Some(queues) = port.map(|port| port.queues).filter(|&queues| queues > 0) else {
             return self.discard(group, DropReason::EgressGone);
         };
-        let queue = QueueId(group.queue.0 % queues);
-        let to = port::owner(group.egress, queue, self.mesh.workers());
+        let queue = QueueId(way.queue.0 % queues);
+        let to = port::owner(way.egress, queue, self.mesh.workers());
         if to == self.id {
             // Ours to have, and we have none: not yet given, or taken away.
             return self.discard(group, DropReason::EgressGone);
         }
-        let packets = group.frames.len() as u64;
-        match self.mesh.ring(self.id, to).push(group) {
-            Ok(()) => {
-                self.stats.handed_over.add(packets);
-                self.to_ring[to.index()] = true;
+        let ring = self.mesh.ring(self.id, to);
+        let mut packets = 0;
+        let mut left = Frames::new();
+        for frame in group.frames.drain(..) {
+            match ring.push(Handed { way, frame }) {
+                Ok(()) => packets += 1,
+                Err(handed) => left.push(handed.frame),
             }
-            Err(group) => self.discard(group, DropReason::HandoverFull),
         }
+        if packets > 0 {
+            self.stats.handed_over.add(packets);
+            self.to_ring[to.index()] = true;
+        }
+        group.frames = left;
+        self.discard(group, DropReason::HandoverFull);
     }
 
     /// Recycles the frames of a group that cannot leave, and counts them.
-    fn discard(&mut self, group: Handed<FrameOf<Q>>, reason: DropReason) {
+    fn discard(&mut self, group: Group<FrameOf<Q>>, reason: DropReason) {
         if group.frames.is_empty() {
             return;
         }
-        let drops = &self.stats.port(group.ingress).drops[reason as usize];
+        let drops = &self.stats.port(group.way.ingress).drops[reason as usize];
         drops.add(group.frames.len() as u64);
         self.pool.free().extend(group.frames);
     }

@@ -1,17 +1,16 @@
 //! A worker: what it owns, and one round over it.
 //!
 //! ```text
-//!  round: messages ─► newest world ─► handed-in batches ─► each queue: receive, decide, send
+//!  round: messages ─► newest world ─► handed-in packets ─► each queue: receive, decide, send
 //!         ─► kick ─► reap ─► refill ─► ring the bells of those who got something
 //! ```
 //!
 //! Who drives which queue is [`crate::port::owner`]'s to say; the worker drives
 //! what it is given. A packet whose egress port has a queue here leaves by it; else
-//! its batch goes over a ring to the worker that has one, which sends it and counts
-//! it. A full ring, whichever, drops and counts; nothing waits.
+//! it goes over a ring to the worker that has one, which sends it and counts it. A full ring, whichever, drops and counts; nothing waits.
 //!
 //! A port is taken away by message: its queues go back to control with all frames
-//! that are in their rings; batches for it that are still between workers are
+//! that are in their rings; packets for it that are still between workers are
 //! dropped there with `EgressGone`.
 
 use std::os::fd::RawFd;
@@ -331,6 +330,7 @@ impl<Q: Queue> Driver<Q> {
             pending |= !self.queues[at].dead && !self.refill(at);
         }
         self.pool.balance();
+        self.stats.free_frames.set(self.pool.len() as u64);
         self.ring_bells();
         pending
     }

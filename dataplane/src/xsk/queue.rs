@@ -1,6 +1,6 @@
 //! Four rings of one queue of one device, and the frames that pass through them.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use arrayvec::ArrayVec;
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
@@ -164,10 +164,17 @@ impl Queue {
 
     /// Closes the socket and returns the frames that the kernel still had: those in
     /// the fill, RX, TX and completion rings and in the driver. Blocks for about
-    /// 10 ms; when it returns the kernel no longer writes to any of them.
+    /// 10 ms; when it returns the kernel no longer writes to any of them. Several
+    /// threads may close queues at once, and then wait at the same time.
     pub fn close(self) -> Vec<Frame> {
-        let Self { memory, holder, tx, rx, fill, comp, .. } = self;
+        let Self { memory, holder, fd, tx, rx, fill, comp, .. } = self;
+        // The library closes under a lock that all sockets of the memory share. Held
+        // open once more, the socket is not released there but below.
+        // SAFETY: the rings keep the descriptor open until they are dropped.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
         drop((tx, rx, fill, comp));
+        // Without a free descriptor the wait was under the lock.
+        drop(socket);
         memory.reclaim(holder)
     }
 }

@@ -329,7 +329,7 @@ fn a_new_world_counts_from_the_next_round() {
 
 #[test]
 fn workers_hand_over_what_leaves_elsewhere() {
-    let setup = Setup { workers: 2, mesh_depth: 1, ..Setup::default() };
+    let setup = Setup { workers: 2, mesh_depth: 64, ..Setup::default() };
     let mut scene = scene(1, &setup);
     // Port 0 is worker 0's, port 1 is worker 1's, one queue each.
     let packet = across(PortId(0), false, b"over");
@@ -355,8 +355,23 @@ fn workers_hand_over_what_leaves_elsewhere() {
 }
 
 #[test]
+fn a_stalled_worker_loses_nothing_of_a_slow_stream() {
+    let setup = Setup { workers: 2, ..Setup::default() };
+    let mut scene = scene(1, &setup);
+    let packet = across(PortId(0), false, b"");
+    // One packet a round, as at a low rate, while the other worker stands still.
+    for _ in 0..1000 {
+        assert!(scene.wires[0][0].deliver(tag(PortId(0)), &packet));
+        let _ = scene.workers[0].round(0);
+    }
+    assert_eq!(scene.stats[0].handed_over.get(), 1000);
+    assert_eq!(scene.workers[1].round(0).packets, 1000);
+    assert_eq!(drops(&scene, PortId(0), DropReason::HandoverFull), 0);
+}
+
+#[test]
 fn a_million_packets_are_accounted_for() {
-    let setup = Setup { workers: 2, queues: 2, mesh_depth: 2, ..Setup::default() };
+    let setup = Setup { workers: 2, queues: 2, mesh_depth: 128, ..Setup::default() };
     let mut scene = Scene::new(world(2, 2), &setup, quiet);
     rounds(&mut scene, 1, 0);
     let packets: Vec<_> = (0..4).map(|port| across(PortId(port), port % 2 == 1, b"")).collect();

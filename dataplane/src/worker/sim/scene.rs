@@ -213,7 +213,7 @@ pub struct Setup {
     pub sizes: Sizes,
     /// Frames in all.
     pub frames: usize,
-    /// Batches that a ring between workers holds.
+    /// Packets that a ring between workers holds.
     pub mesh_depth: usize,
     /// Packets that the punt queue holds.
     pub punt_depth: usize,
@@ -226,7 +226,7 @@ impl Default for Setup {
             queues: 1,
             sizes: Sizes::all(256),
             frames: 8192,
-            mesh_depth: 16,
+            mesh_depth: 1024,
             punt_depth: 256,
         }
     }
@@ -338,9 +338,9 @@ impl Scene {
         for (from, to) in self.pairs() {
             let ring = self.mesh.ring(from, to);
             for _ in 0..ring.len() {
-                let group = ring.pop().expect("counted");
-                shared += group.frames.len();
-                assert!(ring.push(group).is_ok());
+                let handed = ring.pop().expect("counted");
+                shared += 1;
+                assert!(ring.push(handed).is_ok());
             }
         }
         rings + pools + shared
