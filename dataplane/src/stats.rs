@@ -30,11 +30,17 @@ pub enum DropReason {
     PuntFull,
     /// With its VLAN tags it does not fit the frame, or not the port.
     NoRoom,
+    /// The namespace had more frames in transmit rings than its share.
+    TxShare,
+    /// The namespace had more packets waiting at the other worker than its share.
+    HandoverShare,
+    /// The namespace had more packets waiting to be punted than its share.
+    PuntShare,
 }
 
 impl DropReason {
     /// Number of reasons.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 11;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Stale,
@@ -45,6 +51,9 @@ impl DropReason {
         Self::PuntLimit,
         Self::PuntFull,
         Self::NoRoom,
+        Self::TxShare,
+        Self::HandoverShare,
+        Self::PuntShare,
     ];
 
     /// The name shown to users.
@@ -59,6 +68,9 @@ impl DropReason {
             Self::PuntLimit => "punt_limit",
             Self::PuntFull => "punt_full",
             Self::NoRoom => "no_room",
+            Self::TxShare => "tx_share",
+            Self::HandoverShare => "handover_share",
+            Self::PuntShare => "punt_share",
         }
     }
 }

@@ -57,7 +57,15 @@ impl Nsplane {
     /// # Errors
     /// No binary, or it ended or was not ready within 20 s; the error has its log.
     pub fn start(namespaces: &[&Netns], args: &[&str]) -> Result<Self> {
-        let mut nsplane = Self::spawn(namespaces, args)?;
+        Self::start_with(namespaces, args, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(namespaces: &[&Netns], args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        let mut nsplane = Self::spawn_with(namespaces, args, env)?;
         nsplane.wait_ready()?;
         Ok(nsplane)
     }
@@ -67,6 +75,10 @@ impl Nsplane {
     /// # Errors
     /// No binary, or it cannot be run.
     pub fn spawn(namespaces: &[&Netns], args: &[&str]) -> Result<Self> {
+        Self::spawn_with(namespaces, args, &[])
+    }
+
+    fn spawn_with(namespaces: &[&Netns], args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let binary = Self::binary()?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -78,7 +90,7 @@ impl Nsplane {
         for netns in namespaces {
             run.arg("--netns").arg(netns.name());
         }
-        run.args(args).stdin(Stdio::null());
+        run.args(args).envs(env.iter().copied()).stdin(Stdio::null());
         // A Ctrl-C is for us, who then stop it in good order.
         run.process_group(0);
         run.stdout(log.try_clone().context("cannot share the log")?).stderr(log);

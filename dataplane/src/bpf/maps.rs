@@ -151,6 +151,17 @@ impl Maps {
         absent_is_fine(done).map_err(failed("MEMBERS", "removing a member"))
     }
 
+    pub(super) fn entries(&self) -> Result<(usize, usize, usize), Error> {
+        let mut ports = 0;
+        for port in 0..self.max_ports {
+            let conf = self.ports.get(&port, 0).map_err(failed("PORTS", "reading a port"))?;
+            ports += usize::from(conf.iter().any(|b| *b != 0));
+        }
+        let addresses = self.local4.keys().count() + self.local6.keys().count();
+        let routes = self.kernel4.keys().count() + self.kernel6.keys().count();
+        Ok((ports, addresses, routes))
+    }
+
     pub(super) fn counters(&self, port: PortId) -> Result<[Counter; PassReason::ALL.len()], Error> {
         let port = self.port(port)?;
         let mut sums = [Counter::default(); PassReason::ALL.len()];

@@ -176,6 +176,15 @@ impl Bpf {
         self.maps.remove_member(key)
     }
 
+    /// Entries that the maps hold, counted: ports that are not empty, local addresses,
+    /// routes. Walks all of them.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn entries(&self) -> Result<(usize, usize, usize), Error> {
+        self.maps.entries()
+    }
+
     /// What the program did with the port's packets, by `PassReason`, all CPUs together.
     ///
     /// # Errors

@@ -1,17 +1,31 @@
 //! Answers as tables for people and as JSON for programs.
 
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
 use nsplane::control::view::{Amount, Counters, Port, View};
+
+/// Writes to standard output.
+pub(crate) fn out(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `nsplane show routes | head` has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the answer"),
+    }
+}
 
 /// The rows of a view as a JSON array.
 pub(crate) fn json(view: &View) -> serde_json::Value {
     let rows = match view {
         View::Namespaces(v) => serde_json::to_value(v),
+        View::Selectors(v) => serde_json::to_value(v),
         View::Ports(v) => serde_json::to_value(v),
         View::Routes(v) => serde_json::to_value(v),
         View::Neighbors(v) => serde_json::to_value(v),
         View::Workers(v) => serde_json::to_value(v),
         View::Counters(v) => serde_json::to_value(v),
         View::Memory(v) => serde_json::to_value(v),
+        View::Resources(v) => serde_json::to_value(v),
     };
     rows.unwrap_or_default()
 }
@@ -20,7 +34,10 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
 pub(crate) fn table(view: &View) -> String {
     match view {
         View::Namespaces(v) => columns(
-            &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "IPV4", "IPV6"],
+            &[
+                "NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "RESYNCS", "IPV4",
+                "IPV6",
+            ],
             v.iter().map(|n| {
                 vec![
                     n.name.clone(),
@@ -30,10 +47,41 @@ pub(crate) fn table(view: &View) -> String {
                     n.routes_v4.to_string(),
                     n.routes_v6.to_string(),
                     n.neighbors.to_string(),
+                    n.resyncs.to_string(),
                     n.tier_v4.clone(),
                     n.tier_v6.clone(),
                 ]
             }),
+        ),
+        View::Resources(v) => columns(
+            &[
+                "NAMESPACES",
+                "PORTS",
+                "CLOSING",
+                "SOCKETS",
+                "FRAMES",
+                "IN-RINGS",
+                "MAP-PORTS",
+                "MAP-ADDRS",
+                "MAP-ROUTES",
+            ],
+            v.iter().map(|r| {
+                let of_maps = [r.map_ports, r.map_addresses, r.map_routes];
+                let held = [
+                    r.namespaces,
+                    r.ports,
+                    r.closing,
+                    r.sockets,
+                    r.frames as usize,
+                    r.frames_in_rings,
+                ];
+                held.iter().chain(&of_maps).map(usize::to_string).collect()
+            }),
+        ),
+        View::Selectors(v) => columns(
+            &["SELECTOR", "NAMESPACES", "NOTE"],
+            v.iter()
+                .map(|s| vec![s.selector.clone(), dash(&s.namespaces.join(",")), dash(&s.note)]),
         ),
         View::Ports(v) => columns(
             &[

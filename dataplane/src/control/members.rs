@@ -42,7 +42,8 @@ use super::Control;
 use super::error::{Error, told};
 use super::ports::{PortState, Use};
 use super::targets::Target;
-use crate::id::{Generation, Mac, NsId, PortId};
+use crate::config;
+use crate::id::{Generation, IfIndex, Mac, NsId, PortId};
 use crate::netlink::Asker;
 use crate::tables;
 
@@ -119,6 +120,15 @@ impl Control {
         Ok(())
     }
 
+    /// The configuration's members are these from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses a change of the program's maps.
+    pub fn set_members(&mut self, members: Vec<config::Member>) -> Result<(), Error> {
+        self.settings.members = members;
+        self.follow_members()
+    }
+
     fn wanted_members(&mut self) -> Vec<Wanted> {
         let any = !self.settings.members.is_empty()
             || !self.book.entries.is_empty()
@@ -130,7 +140,10 @@ impl Control {
         let seen: Vec<Seen<'_>> = self
             .namespaces
             .iter()
-            .map(|(i, n)| Seen { ns: self.ns_id(i), name: n.netns.name(), mirror: &n.mirror })
+            .map(|(i, n)| {
+                let (name, mirror, rule) = (n.netns.name(), &n.mirror, &*n.rule);
+                Seen { ns: self.ns_id(i), name, mirror, rule }
+            })
             .collect();
         let found = wanted(&seen, &self.settings.members, &mut |ns, link| {
             known.other_end(self, ns, link)
@@ -153,6 +166,11 @@ impl Control {
             Some(&stand_in) => Use::FarEnd(stand_in),
             None => Use::Whole,
         }
+    }
+
+    /// The devices of a namespace that are far ends.
+    pub(super) fn far_ends_in(&self, ns: NsId) -> impl Iterator<Item = IfIndex> + '_ {
+        self.book.far_ends.keys().filter(move |d| d.0 == ns).map(|d| d.1)
     }
 
     /// The device is a stand-in: it is no port itself.
@@ -232,7 +250,7 @@ impl Control {
         }
         let netns = state.netns.clone();
         let Some(link) = state.mirror.links.get(&ifindex).cloned() else { return Ok(Vec::new()) };
-        if !w.stated && !self.is_still(ns, &link) {
+        if !w.stated && !self.still_lies(ns, &link) {
             return Ok(Vec::new());
         }
         let full = Error::PortsFull(usize::from(self.settings.max_ports));
@@ -485,7 +503,7 @@ impl Control {
 
     /// The kernel's own word, now, that the link lies above what the mirror says: an
     /// event about a device below that moved may be yet to come.
-    fn is_still(&self, ns: NsId, link: &crate::netlink::Link) -> bool {
+    fn still_lies(&self, ns: NsId, link: &crate::netlink::Link) -> bool {
         let Some(netns) = self.netns(ns) else { return false };
         let asked = Asker::open(&netns).and_then(|mut a| a.link(link.ifindex));
         match asked {

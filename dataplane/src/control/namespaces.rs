@@ -1,6 +1,6 @@
 //! Namespaces: taken in, kept in step with their kernel state, let go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::Control;
 use super::closer::Ticket;
 use super::compile::{Compiled, Which};
-use super::devices::{unfit, wanted};
+use super::devices::{passed_over, unfit, wanted};
 use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
 use super::parts::{PARTS, set_up, tear_down};
@@ -18,7 +18,7 @@ use super::ports::Use;
 use super::totals::Totals;
 use crate::config;
 use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{Event, Link};
+use crate::netlink::{self, Event, Link};
 use crate::netns::Netns;
 use crate::xsk;
 
@@ -38,6 +38,8 @@ pub struct NamespaceState {
     pub mirror: Mirror,
     /// Its ports by device.
     pub ports: BTreeMap<IfIndex, PortId>,
+    /// Ports whose link a message was about: their queues are to be counted.
+    pub relinked: BTreeSet<IfIndex>,
     /// Devices that could not become ports.
     pub refused: BTreeMap<IfIndex, Refused>,
     /// Counters of ports that are gone.
@@ -114,6 +116,7 @@ impl Control {
             rule,
             mirror,
             ports: BTreeMap::new(),
+            relinked: BTreeSet::new(),
             refused: BTreeMap::new(),
             retired: Totals::default(),
             compiled: Compiled::default(),
@@ -158,8 +161,10 @@ impl Control {
 
     /// From here on `follower` tells of the namespace's changes.
     pub fn follow(&mut self, ns: NsId, follower: Box<dyn Follower>) {
-        if let Some(n) = self.namespace_mut(ns) {
-            n.follower = Some(follower);
+        let Some(n) = self.namespace_mut(ns) else { return };
+        n.follower = Some(follower);
+        if n.mirror.lost {
+            self.resync(ns);
         }
     }
 
@@ -193,38 +198,40 @@ impl Control {
     /// namespaces that changed, and then [`Self::refresh`].
     /// Returns what kinds of state changed, and whether some was lost.
     pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
+        let relinked = Dirty { links: self.note_relinked(ns, &events), ..Dirty::default() };
         let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
         let apply = |sum: Dirty, event| sum.and(n.mirror.apply(event));
-        let dirty = events.into_iter().fold(Dirty::default(), apply);
+        let dirty = events.into_iter().fold(relinked, apply);
         n.stale = n.stale.and(dirty.into());
         dirty
     }
 
     /// Lets go of the namespace's devices that are no longer what they were: gone,
-    /// moved away (also if they are back again: their sockets are not), or now
-    /// members of something.
+    /// moved away (also if they are back again: their sockets are not), now members of
+    /// something, with other queues, or not wanted by the rule.
     pub fn release(&mut self, ns: NsId) {
         let Some(state) = self.namespace_mut(ns) else { return };
         let links = &state.mirror.links;
         state.refused.retain(|i, _| links.contains_key(i));
         state.after.retain(|i, _| links.contains_key(i));
-        let seen: Vec<(PortId, Option<bool>)> = state
-            .ports
-            .iter()
-            .map(|(i, p)| (*p, links.get(i).map(|l| unfit(l).is_none())))
-            .collect();
+        let rule = &state.rule;
+        let fit = |l: &Link| unfit(l).is_none() && passed_over(rule, l).is_none();
+        let seen: Vec<(PortId, Option<bool>)> =
+            state.ports.iter().map(|(i, p)| (*p, links.get(i).map(fit))).collect();
         let lost = seen.into_iter().filter(|(p, fit)| match fit {
             None => true,
-            // A member's link may be of a kind that is no port by itself.
-            Some(fit) => (!fit && !self.is_member(*p)) || self.is_lost(*p),
+            // What becomes of a member is decided with those of all namespaces.
+            Some(fit) => (!fit && !self.is_part(*p)) || self.is_lost(*p),
         });
         let lost: Vec<PortId> = lost.map(|(p, _)| p).collect();
         self.remove_ports(&lost);
+        let requeued = self.requeued(ns);
+        self.remove_ports(&requeued);
     }
 
-    fn is_member(&self, port: PortId) -> bool {
+    fn is_part(&self, port: PortId) -> bool {
         let port = self.ports.get(port.index());
-        port.is_some_and(|p| matches!(p.part, Use::Member(_)))
+        port.is_some_and(|p| p.part != Use::Whole)
     }
 
     pub(super) fn is_lost(&self, port: PortId) -> bool {
@@ -239,8 +246,8 @@ impl Control {
     /// [`Self::closed`] will name the namespace.
     ///
     /// # Errors
-    /// In strict mode, why the device cannot become a port. Else it is kept as
-    /// refused, and tried again later.
+    /// In strict mode, why the device cannot become a port, unless it was taken away
+    /// meanwhile. Else it is kept as refused, and tried again later.
     pub fn grow(&mut self, ns: NsId, now: Instant, strict: bool) -> Result<bool, Error> {
         let Some(mut link) = self.next_wanted(ns, now) else { return Ok(false) };
         if link.part.is_some() {
@@ -268,10 +275,18 @@ impl Control {
                     n.after.remove(&link.ifindex);
                 }
             }
-            Err(e) if strict => return Err(e),
+            Err(e) if strict && self.is_still(ns, &link) => return Err(e),
             Err(e) => self.refuse(ns, link, told(&e), now),
         }
         Ok(true)
+    }
+
+    /// The kernel has the device as it was: what failed did not fail for its going away.
+    fn is_still(&self, ns: NsId, link: &Link) -> bool {
+        let Some(netns) = self.netns(ns) else { return false };
+        let now = netlink::dump(&netns).map(Mirror::from_dump);
+        let now = now.ok().and_then(|mirror| mirror.links.get(&link.ifindex).cloned());
+        now.is_some_and(|now| now.name == link.name && now.up && unfit(&now).is_none())
     }
 
     /// Nothing is being closed that may be the device. Asked first when the device is
@@ -291,7 +306,9 @@ impl Control {
                 && !state.waits(l, now)
                 && !self.is_stand_in((ns, l.ifindex))
         };
-        wanted(&self.settings, &state.mirror).find(free).cloned()
+        let far_ends = self.far_ends_in(ns).filter_map(|i| state.mirror.links.get(&i));
+        let far_ends = far_ends.filter(|l| unfit(l).is_none() && l.up);
+        wanted(&state.rule, &state.mirror).chain(far_ends).find(free).cloned()
     }
 
     /// Something is being closed that may be a device of the namespace.
@@ -315,13 +332,6 @@ impl Control {
     pub(super) fn due(&self, now: Instant) -> Vec<NsId> {
         let due = |n: &NamespaceState| n.refused.values().any(|r| r.again <= now);
         self.namespaces.iter().filter(|(_, n)| due(n)).map(|(i, _)| self.ns_id(i)).collect()
-    }
-
-    /// Namespaces whose process, name or path is gone.
-    #[must_use]
-    pub fn nameless(&self) -> Vec<NsId> {
-        let nameless = self.namespaces.iter().filter(|(_, n)| !n.netns.is_named());
-        nameless.map(|(i, _)| self.ns_id(i)).collect()
     }
 }
 

@@ -177,7 +177,10 @@ impl Control {
         let memory = self.settings.memory;
         let held: u32 = self.ports.iter().flat_map(|(_, p)| &p.queues).map(|q| q.frames).sum();
         let closing: u32 = self.closing.values().map(|c| c.frames).sum();
-        let shares = shares(&memory, held + closing, queues);
+        // Each of those that may yet come is to find the fewest that are of use.
+        let later =
+            u32::from(self.settings.max_ports).saturating_sub(self.ports.count() as u32 + 1);
+        let shares = shares(&memory, held + closing, queues, later);
         shares.ok_or(Error::MemoryFull { frames: memory.frames })
     }
 
@@ -359,16 +362,18 @@ impl Control {
 }
 
 /// Fewest frames with which a queue is of use.
-const FEWEST: u32 = 16;
+const FEWEST: u32 = 8;
 
 /// The shares of new queues, where others may hold `held` frames: each a part of what
-/// is left, so that the first have plenty and later ones some. A quarter of all stays
-/// for packets on their way. None where too little is left.
-fn shares(memory: &xsk::Options, held: u32, queues: u16) -> Option<Vec<u32>> {
+/// is left over, so that the first have plenty and later ones some. A quarter of all
+/// stays for packets on their way, and the fewest that are of use for each of `later`
+/// queues, while that can be. None where too little is left.
+fn shares(memory: &xsk::Options, held: u32, queues: u16, later: u32) -> Option<Vec<u32>> {
     let mut left = (memory.frames - memory.frames / 4).checked_sub(held)?;
     (0..queues)
         .map(|_| {
-            let share = (left / 32).max(FEWEST).min(memory.ring_size);
+            let over = left.saturating_sub(later.saturating_mul(FEWEST));
+            let share = (over / 32).max(FEWEST).min(memory.ring_size);
             left = left.checked_sub(share)?;
             Some(share)
         })
@@ -379,18 +384,32 @@ fn shares(memory: &xsk::Options, held: u32, queues: u16) -> Option<Vec<u32>> {
 mod tests {
     use super::*;
 
+    const MEMORY: xsk::Options =
+        xsk::Options { frames: 4096, frame_size: 2048, ring_size: 1024, mode: xsk::Mode::Copy };
+
     #[test]
     fn shares_never_add_up_to_more_than_there_is() {
-        let memory =
-            xsk::Options { frames: 4096, frame_size: 2048, ring_size: 1024, mode: xsk::Mode::Copy };
         let (mut held, mut queues) = (0, 0);
-        while let Some(new) = shares(&memory, held, 2) {
+        while let Some(new) = shares(&MEMORY, held, 2, 0) {
             assert!(new.iter().all(|&n| (FEWEST..=1024).contains(&n)), "{new:?}");
             held += new.iter().sum::<u32>();
             queues += new.len();
         }
         assert!(held <= 4096 - 1024 && held > 4096 - 1024 - 2 * FEWEST, "{held}");
         assert!(queues > 80, "{queues}");
-        assert_eq!(shares(&memory, 0, 0), Some(Vec::new()));
+        assert_eq!(shares(&MEMORY, 0, 0, 0), Some(Vec::new()));
+    }
+
+    #[test]
+    fn as_many_ports_as_may_be_find_their_share() {
+        let ports = (4096 - 1024) / FEWEST;
+        let mut held = 0;
+        for port in 0..ports {
+            let share = shares(&MEMORY, held, 1, ports - port - 1).expect("a share")[0];
+            assert!(share >= FEWEST);
+            held += share;
+        }
+        assert!(shares(&MEMORY, held, 1, 0).is_none());
+        assert!(shares(&MEMORY, 0, 1, 255).unwrap()[0] > 3 * FEWEST, "the first have more");
     }
 }

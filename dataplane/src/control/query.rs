@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Control;
 use super::compile::PortSettings;
-use super::devices::unfit;
+use super::devices::{passed_over, unfit};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
 use crate::id::{IfIndex, NsId, PortId};
@@ -24,6 +24,8 @@ impl Control {
             Subject::Namespaces => {
                 View::Namespaces(chosen.iter().map(|(id, n)| namespace(*id, n)).collect())
             }
+            // The runtime knows them, and answers itself.
+            Subject::Selectors => View::Selectors(Vec::new()),
             Subject::Ports => View::Ports(
                 chosen.iter().flat_map(|(_, n)| self.ports_of(n).chain(not_ports(n))).collect(),
             ),
@@ -38,6 +40,7 @@ impl Control {
             Subject::Counters => View::Counters(
                 chosen.iter().map(|(_, n)| self.counters_of(n)).collect::<Result<_, _>>()?,
             ),
+            Subject::Resources => View::Resources(vec![self.resources()?]),
         })
     }
 
@@ -179,6 +182,24 @@ impl Control {
         view::Memory { frames, rings, workers, punt, free, moving }
     }
 
+    fn resources(&self) -> Result<view::Resources, String> {
+        let (map_ports, map_addresses, map_routes) =
+            self.bpf.entries().map_err(|e| e.to_string())?;
+        let memory = self.region.memory();
+        Ok(view::Resources {
+            namespaces: self.namespaces.count(),
+            ports: self.ports.count(),
+            closing: self.closing.len(),
+            sockets: self.ports.iter().map(|(_, p)| p.queues.len()).sum(),
+            frames: memory.options().frames,
+            frames_in_rings: memory.lent(),
+            map_ports,
+            map_addresses,
+            map_routes,
+            worlds_retired: self.publisher.retired(),
+        })
+    }
+
     fn counters_of(&self, n: &NamespaceState) -> Result<view::Counters, String> {
         let mut sum = n.retired.clone();
         for id in n.ports.values() {
@@ -207,6 +228,7 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
         routes_v4: n.compiled.v4.len(),
         routes_v6: n.compiled.v6.len(),
         neighbors: n.compiled.neighbors.len(),
+        resyncs: n.resyncs,
         tier_v4: tier(&n.compiled.stays_with_kernel_v4, |p| p.forward_v4),
         tier_v6: tier(&n.compiled.stays_with_kernel_v6, |p| p.forward_v6),
     }
@@ -233,7 +255,7 @@ fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
             None => match unfit(l) {
                 Some(why) => why,
                 None if !l.up => "down: becomes a port when it is up".to_owned(),
-                None => "not chosen by --device".to_owned(),
+                None => passed_over(&n.rule, l).unwrap_or_default().to_owned(),
             },
         };
         view::Port {

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Subject {
     /// The namespaces that nsplane drives.
     Namespaces,
+    /// Selectors of namespaces, with what each means now.
+    Selectors,
     /// Devices that are ports, and devices that are not, with the reason.
     Ports,
     /// Routes as the workers know them.
@@ -25,6 +27,8 @@ pub enum Subject {
     Counters,
     /// Where the frames of the memory are.
     Memory,
+    /// What nsplane holds: namespaces, ports, sockets, frames, map entries.
+    Resources,
 }
 
 /// An answer.
@@ -33,6 +37,8 @@ pub enum Subject {
 pub enum View {
     /// To [`Subject::Namespaces`].
     Namespaces(Vec<Namespace>),
+    /// To [`Subject::Selectors`].
+    Selectors(Vec<Selector>),
     /// To [`Subject::Ports`].
     Ports(Vec<Port>),
     /// To [`Subject::Routes`].
@@ -45,6 +51,33 @@ pub enum View {
     Counters(Vec<Counters>),
     /// To [`Subject::Memory`].
     Memory(Vec<Memory>),
+    /// To [`Subject::Resources`]: one.
+    Resources(Vec<Resources>),
+}
+
+/// What nsplane holds, as counted now. What is let go must be gone from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Namespaces that are driven.
+    pub namespaces: usize,
+    /// Devices that are ports.
+    pub ports: usize,
+    /// Ports whose sockets and links are being closed.
+    pub closing: usize,
+    /// Sockets at the workers.
+    pub sockets: usize,
+    /// Frames in all.
+    pub frames: u32,
+    /// Frames in the sockets' rings.
+    pub frames_in_rings: usize,
+    /// Ports whose entry in the program's map is not empty.
+    pub map_ports: usize,
+    /// Local addresses in the program's maps.
+    pub map_addresses: usize,
+    /// Routes in the program's maps.
+    pub map_routes: usize,
+    /// Tables that were replaced, and that a worker may still read.
+    pub worlds_retired: usize,
 }
 
 /// A namespace.
@@ -64,10 +97,24 @@ pub struct Namespace {
     pub routes_v6: usize,
     /// Resolved neighbours.
     pub neighbors: usize,
+    /// How often changes were lost, and all of the state was read again.
+    #[serde(default)]
+    pub resyncs: u64,
     /// Who forwards IPv4: "userspace", or "kernel" with the reason.
     pub tier_v4: String,
     /// Who forwards IPv6.
     pub tier_v6: String,
+}
+
+/// A selector of namespaces, as the operator wrote it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Selector {
+    /// The selector.
+    pub selector: String,
+    /// The namespaces that are driven because of it.
+    pub namespaces: Vec<String>,
+    /// Why there are none; else empty.
+    pub note: String,
 }
 
 /// A device.

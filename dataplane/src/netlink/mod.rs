@@ -52,6 +52,7 @@ mod iptables;
 mod monitor;
 mod question;
 mod request;
+mod scratch;
 mod watch;
 
 use std::io;

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::decode::{Tally, decode};
 use super::event::Event;
 use super::watch::Watch;
-use super::{Error, request};
+use super::{Error, request, scratch};
 use crate::id::IfIndex;
 use crate::netns::Netns;
 use crate::sys;
@@ -24,8 +24,6 @@ const GROUPS: [u32; 12] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 32];
 const RECEIVE_BUFFER: u32 = 32 << 20;
 /// Sets another size, so that tests can make it overrun.
 const RECEIVE_BUFFER_VAR: &str = "NSPLANE_NETLINK_BUFFER";
-/// Larger than any message (a link with many virtual functions).
-const DATAGRAM: usize = 64 << 10;
 /// Datagrams that one batch takes: a flood must not keep the caller from its
 /// other work.
 const BATCH: usize = 4096;
@@ -37,7 +35,6 @@ const BATCH: usize = 4096;
 pub struct Monitor {
     socket: AsyncFd<Socket>,
     name: String,
-    buffer: Vec<u8>,
     tally: Tally,
     hooks: Watch,
 }
@@ -65,13 +62,7 @@ impl Monitor {
                 .map_err(|e| call("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))?;
         }
         let socket = sys::readable::netlink(socket).map_err(|e| call("epoll_ctl", e))?;
-        Ok(Self {
-            socket,
-            name,
-            buffer: vec![0; DATAGRAM],
-            tally: Tally::default(),
-            hooks: Watch::open(ns)?,
-        })
+        Ok(Self { socket, name, tally: Tally::default(), hooks: Watch::open(ns)? })
     }
 
     /// Waits for events and returns all that are queued, at least one, at most
@@ -91,7 +82,8 @@ impl Monitor {
             };
             let socket = ready.get_inner();
             let mut events = Vec::new();
-            let drained = drain(socket, &mut self.buffer, &mut events, &mut self.tally);
+            let tally = &mut self.tally;
+            let drained = scratch::with(|buffer| drain(socket, buffer, &mut events, tally));
             if matches!(drained, Ok(true)) {
                 ready.clear_ready();
             }
@@ -111,7 +103,8 @@ impl Monitor {
         let mut done = false;
         while !done {
             let socket = self.socket.get_ref();
-            done = drain(socket, &mut self.buffer, &mut events, &mut self.tally)
+            let tally = &mut self.tally;
+            done = scratch::with(|buffer| drain(socket, buffer, &mut events, tally))
                 .map_err(|source| self.failed("recv", source))?;
         }
         Ok(events)

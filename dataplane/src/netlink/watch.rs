@@ -15,7 +15,7 @@ use super::dump::{Dumper, Failure};
 use super::event::Event;
 use super::hook::{Hook, HookSource};
 use super::iptables::Tables;
-use super::{Error, request};
+use super::{Error, request, scratch};
 use crate::netns::Netns;
 use crate::sys;
 
@@ -29,8 +29,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Notices that may wait in the kernel, in bytes. Those that are lost cost nothing:
 /// a loss means to read again, as a notice does.
 const RECEIVE_BUFFER: u32 = 256 << 10;
-/// Most notices fit; of one that does not, the rest is not needed.
-const DATAGRAM: usize = 8 << 10;
 /// Notices that are read before the state is.
 const BATCH: usize = 4096;
 
@@ -189,7 +187,6 @@ impl Watch {
 struct Notices {
     /// None: this kernel has no such protocol.
     socket: Option<AsyncFd<Socket>>,
-    buffer: Vec<u8>,
     /// By a message's type: it counts.
     counts: fn(u16) -> bool,
 }
@@ -206,7 +203,7 @@ impl Notices {
             Err(e) => return Err(Self::failed(ns, "socket", e)),
             Ok(socket) => Some(Self::subscribe(ns, socket, groups)?),
         };
-        Ok(Self { socket, buffer: vec![0; DATAGRAM], counts })
+        Ok(Self { socket, counts })
     }
 
     fn subscribe(ns: &Netns, mut socket: Socket, groups: &[u32]) -> Result<AsyncFd<Socket>, Error> {
@@ -226,7 +223,7 @@ impl Notices {
         let Some(socket) = &self.socket else { return std::future::pending().await };
         loop {
             let mut ready = socket.readable().await?;
-            let (counts, empty) = drain(ready.get_inner(), &mut self.buffer, self.counts)?;
+            let (counts, empty) = drain(ready.get_inner(), self.counts)?;
             if empty {
                 ready.clear_ready();
             }
@@ -240,7 +237,7 @@ impl Notices {
         let Some(socket) = &self.socket else { return Ok(false) };
         let mut any = false;
         loop {
-            let (counts, empty) = drain(socket.get_ref(), &mut self.buffer, self.counts)?;
+            let (counts, empty) = drain(socket.get_ref(), self.counts)?;
             any |= counts;
             if empty {
                 return Ok(any);
@@ -254,23 +251,29 @@ impl Notices {
 }
 
 /// Reads what is queued. Did something count, and is the queue empty?
-fn drain(socket: &Socket, buffer: &mut [u8], counts: fn(u16) -> bool) -> io::Result<(bool, bool)> {
-    let mut any = false;
-    for _ in 0..BATCH {
-        let mut room = &mut buffer[..];
-        match socket.recv(&mut room, libc::MSG_TRUNC) {
-            Ok(n) => match buffer.get(..n) {
-                Some(datagram) => {
-                    let (messages, rest) = decode::messages(datagram);
-                    any |= rest || messages.iter().any(|m| counts(m.kind));
+fn drain(socket: &Socket, counts: fn(u16) -> bool) -> io::Result<(bool, bool)> {
+    scratch::with(|buffer| {
+        let (mut any, mut left) = (false, BATCH);
+        while left > 0 {
+            left -= 1;
+            let mut room = &mut buffer[..];
+            match socket.recv(&mut room, libc::MSG_TRUNC) {
+                Ok(n) => match buffer.get(..n) {
+                    Some(datagram) => {
+                        let (messages, rest) = decode::messages(datagram);
+                        any |= rest || messages.iter().any(|m| counts(m.kind));
+                    }
+                    None => any = true,
+                },
+                // The kernel says so once, and queues nothing until all is read.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    (any, left) = (true, usize::MAX);
                 }
-                None => any = true,
-            },
-            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => any = true,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok((any, true)),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok((any, true)),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
-    }
-    Ok((any, false))
+        Ok((any, false))
+    })
 }

@@ -45,7 +45,7 @@ pub(super) enum FromKernel {
 pub(super) struct Listeners {
     /// What was heard.
     pub(super) heard: mpsc::Receiver<FromKernel>,
-    /// Names of namespaces as they come and go.
+    /// Tells when namespaces may have come or gone.
     pub(super) watcher: Watcher,
     tell: mpsc::Sender<FromKernel>,
 }
@@ -141,7 +141,12 @@ impl Reader {
 /// again and applied over the dump.
 pub(super) fn subscribe_and_dump(netns: &Arc<Netns>) -> Result<(Monitor, Mirror), control::Error> {
     let monitor = Monitor::open(netns)?;
-    let mirror = Mirror::from_dump(netlink::dump(netns)?);
+    let mirror = match netlink::dump(netns) {
+        Ok(events) => Mirror::from_dump(events),
+        // It is tried again while the kernel forwards.
+        Err(netlink::Error::Unsteady { .. }) => Mirror { lost: true, ..Mirror::default() },
+        Err(e) => return Err(e.into()),
+    };
     Ok((monitor, mirror))
 }
 

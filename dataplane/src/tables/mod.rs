@@ -26,6 +26,9 @@ pub struct World {
     pub namespaces: Vec<Option<Arc<Namespace>>>,
     /// Ports and members by `PortId`.
     pub ports: Vec<Option<Port>>,
+    /// Each namespace's share of a worker's time, relative to the others', by
+    /// `NsId::index`; 1 where there is none.
+    pub weights: Vec<u16>,
 }
 
 /// A port as the workers see it.

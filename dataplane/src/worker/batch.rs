@@ -8,7 +8,7 @@ use super::io::{BATCH, Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
 use super::stages::{self, Decision, Forward, Verdict};
 use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Punted, Way};
+use crate::port::{Account, Punted, Way};
 use crate::stats::{DropReason, PortStats, PuntReason};
 use crate::tables::World;
 use crate::wire::vlan;
@@ -27,6 +27,8 @@ struct Origin {
     queue: QueueId,
     /// The port's namespace; None where the world has no such port.
     ns: Option<NsId>,
+    /// On whose account its packets go.
+    account: Account,
 }
 
 impl Origin {
@@ -41,6 +43,7 @@ impl Origin {
             port: ingress,
             generation: member.map_or(self.generation, |m| m.generation),
             ns: member.map(|m| m.ns),
+            account: member.map_or(self.account, |m| Account::of(m.ns)),
             ..self
         }
     }
@@ -76,18 +79,20 @@ impl Tally {
 }
 
 impl<Q: Queue> Driver<Q> {
-    /// Receives and handles at most one batch from queue `at`. Returns how many packets.
-    pub(super) fn run_queue(&mut self, world: &World, at: usize, now: u64) -> usize {
+    /// Receives and handles at most one batch from queue `at`, and at most `most` packets.
+    /// Returns how many.
+    pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> usize {
         let mut frames = Frames::new();
         let owned = &mut self.queues[at];
-        let received = owned.io.receive(&mut frames);
+        let received = owned.io.receive(&mut frames, most);
         if received == 0 {
             return 0;
         }
         owned.posted = owned.posted.saturating_sub(received);
         let port = owned.port;
         let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
-        let origin = Origin { port, generation: owned.generation, queue: owned.queue, ns };
+        let (generation, queue, account) = (owned.generation, owned.queue, owned.account);
+        let origin = Origin { port, generation, queue, ns, account };
         let mut tally = Tally::default();
         let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
         let leaving = self.sort_out(world, origin, frames, &decisions, now, &mut tally);
@@ -196,7 +201,7 @@ impl<Q: Queue> Driver<Q> {
         // one that was sampled is not stale for long.
         let slot = how.dst.0.iter().fold(how.port.0 as u8, |sum, byte| sum.rotate_left(3) ^ byte);
         let due = &mut self.stale_due[usize::from(slot)];
-        if self.punts.is_full() || (stale && now < *due) {
+        if !self.punts.has_room(origin.account) || (stale && now < *due) {
             return false;
         }
         let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
@@ -247,8 +252,8 @@ impl<Q: Queue> Driver<Q> {
         reason: PuntReason,
         tally: &mut Tally,
     ) {
-        let Origin { port, generation, .. } = origin;
-        match self.punts.push(Punted { frame, lead, port, generation, reason }) {
+        let Origin { port, generation, account, .. } = origin;
+        match self.punts.push(Punted { frame, lead, port, generation, reason, account }) {
             Ok(()) => {
                 if port == batch.port {
                     tally.punts[reason as usize] += 1;
@@ -257,8 +262,8 @@ impl<Q: Queue> Driver<Q> {
                 }
                 self.punted = true;
             }
-            Err(punted) => {
-                self.count_drop(batch, origin, DropReason::PuntFull, tally);
+            Err((why, punted)) => {
+                self.count_drop(batch, origin, why, tally);
                 self.pool.put(punted.frame);
             }
         }
@@ -271,8 +276,8 @@ impl<Q: Queue> Driver<Q> {
                 continue;
             };
             let (ingress, egress, generation) = (how.ingress, how.port, how.generation);
-            let queue = origin.queue;
-            let mut group = Group::new(Way { ingress, egress, generation, queue });
+            let (queue, account) = (origin.queue, origin.of(world, ingress).account);
+            let mut group = Group::new(Way { ingress, egress, generation, queue, account });
             for slot in &mut leaving[first..] {
                 let same = |how: &Forward| (how.port, how.ingress) == (egress, ingress);
                 if let Some((frame, how)) = slot.take_if(|(_, how)| same(how)) {

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::io::{Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
-use crate::id::{PortId, QueueId, WorkerId};
+use crate::id::{PortId, QueueId};
 use crate::port::{self, FromWorker, Handed, Way};
 use crate::stats::DropReason;
 use crate::tables::World;
@@ -30,8 +30,8 @@ impl<F> Group<F> {
 }
 
 impl<Q: Queue> Driver<Q> {
-    /// Finds anew where each port's queues are.
-    pub(super) fn index_queues(&mut self) {
+    /// Finds anew where each port's and each namespace's queues are.
+    pub(super) fn index_queues(&mut self, world: &World) {
         self.queues.sort_by_key(|owned| (owned.port, owned.queue));
         self.spans.fill(Span::default());
         for (at, owned) in self.queues.iter().enumerate() {
@@ -41,11 +41,12 @@ impl<Q: Queue> Driver<Q> {
             }
             span.len += 1;
         }
+        self.turns.index(world, &mut self.queues);
     }
 
     /// Our queue to send out of a port by: the one with the ingress queue's number,
     /// else any; None if none of the port's is ours.
-    fn tx_queue(&self, egress: PortId, like: QueueId) -> Option<usize> {
+    pub(super) fn tx_queue(&self, egress: PortId, like: QueueId) -> Option<usize> {
         let span = self.spans.get(egress.index()).filter(|span| span.len > 0)?;
         let ours = span.start..span.start + span.len;
         let same = ours.clone().find(|&at| self.queues[at].queue == like);
@@ -60,82 +61,54 @@ impl<Q: Queue> Driver<Q> {
         }
     }
 
-    /// Takes in what other workers handed over. Returns how many packets.
-    pub(super) fn take_handed(&mut self) -> usize {
-        let me = self.id;
-        let mut packets = 0;
-        for from in (0..self.mesh.workers()).map(WorkerId).filter(|&from| from != me) {
-            // As many as the ring holds now: a fast producer cannot keep us here.
-            let mut left = self.mesh.ring(from, me).len();
-            packets += left;
-            let mut next = None;
-            while left > 0 || next.is_some() {
-                left -= self.take_group(from, left, &mut next);
-            }
-        }
-        packets
+    /// Bytes of a packet.
+    pub(super) fn packet_len(&self, frame: &mut FrameOf<Q>) -> u64 {
+        self.memory.packet(frame).len() as u64
     }
 
-    /// Sends the packets at the front of a ring that go one way, at most `left` of them
-    /// and `next`, which was taken before; `next` is the first that goes another way.
-    /// Returns how many it took.
-    fn take_group(
-        &mut self,
-        from: WorkerId,
-        left: usize,
-        next: &mut Option<Handed<FrameOf<Q>>>,
-    ) -> usize {
-        let mesh = self.mesh.clone();
-        let ring = mesh.ring(from, self.id);
-        let mut taken = 0;
-        let mut group: Option<Group<FrameOf<Q>>> = None;
-        while let Some(mut handed) = next.take().or_else(|| {
-            let more = (taken < left).then(|| ring.pop()).flatten()?;
-            taken += 1;
-            Some(more)
-        }) {
-            let group = group.get_or_insert_with(|| Group::new(handed.way));
-            if group.way != handed.way || group.frames.is_full() {
-                *next = Some(handed);
-                break;
-            }
-            group.bytes += self.memory.packet(&mut handed.frame).len() as u64;
-            group.frames.push(handed.frame);
-        }
-        if let Some(group) = group {
-            match self.tx_queue(group.way.egress, group.way.queue) {
-                Some(at) => self.transmit(at, group),
-                None => self.discard(group, DropReason::EgressGone),
-            }
-        }
-        taken
-    }
-
-    fn transmit(&mut self, at: usize, mut group: Group<FrameOf<Q>>) {
-        let owned = &mut self.queues[at];
+    pub(super) fn transmit(&mut self, at: usize, mut group: Group<FrameOf<Q>>) {
+        let owned = &self.queues[at];
         if owned.dead || owned.generation != group.way.generation {
             return self.discard(group, DropReason::EgressGone);
         }
-        let mut sent = owned.io.transmit(&mut group.frames);
-        owned.in_flight += sent;
-        owned.touched |= sent > 0;
+        let account = owned.account;
+        let mut may = self.turns.may_send(account, group.frames.len());
+        if may < group.frames.len() {
+            self.kick(at);
+            self.reap(at);
+            may = self.turns.may_send(account, group.frames.len());
+        }
+        let mut beyond = Group::new(group.way);
+        while group.frames.len() > may {
+            beyond.frames.extend(group.frames.pop());
+        }
+        for frame in &mut beyond.frames {
+            group.bytes -= self.memory.packet(frame).len() as u64;
+        }
+        self.discard(beyond, DropReason::TxShare);
+        let mut sent = self.put(at, &mut group);
         if !group.frames.is_empty() {
             // Full: let the kernel take some, once.
             self.kick(at);
             self.reap(at);
-            let owned = &mut self.queues[at];
-            let more = owned.io.transmit(&mut group.frames);
-            owned.in_flight += more;
-            owned.touched |= more > 0;
-            sent += more;
+            sent += self.put(at, &mut group);
         }
-        let left: u64 =
-            group.frames.iter_mut().map(|frame| self.memory.packet(frame).len() as u64).sum();
+        let mut left = 0;
+        for frame in &mut group.frames {
+            left += self.memory.packet(frame).len() as u64;
+        }
         let ingress = self.stats.port(group.way.ingress);
         ingress.forwarded_packets.add(sent as u64);
         ingress.forwarded_bytes.add(group.bytes.saturating_sub(left));
         self.stats.port(group.way.egress).tx_packets.add(sent as u64);
         self.discard(group, DropReason::TxFull);
+    }
+
+    fn put(&mut self, at: usize, group: &mut Group<FrameOf<Q>>) -> usize {
+        let owned = &mut self.queues[at];
+        let sent = owned.io.transmit(&mut group.frames);
+        self.turns.sent(at, owned, sent);
+        sent
     }
 
     fn hand_over(&mut self, world: &World, mut group: Group<FrameOf<Q>>) {
@@ -150,25 +123,31 @@ impl<Q: Queue> Driver<Q> {
             // Ours to have, and we have none: not yet given, or taken away.
             return self.discard(group, DropReason::EgressGone);
         }
+        let share = self.mesh.waiting(to);
+        let may = share.enter(way.account, group.frames.len() as u32) as usize;
+        let mut beyond = Group::new(way);
+        beyond.frames.extend(group.frames.drain(may..));
         let ring = self.mesh.ring(self.id, to);
-        let mut packets = 0;
-        let mut left = Frames::new();
-        for frame in group.frames.drain(..) {
-            match ring.push(Handed { way, frame }) {
-                Ok(()) => packets += 1,
-                Err(handed) => left.push(handed.frame),
+        let mut left = Group::new(way);
+        for frame in group.frames {
+            if let Err(handed) = ring.push(Handed { way, frame }) {
+                left.frames.push(handed.frame);
             }
         }
+        share.leave(way.account, left.frames.len() as u32);
+        let packets = may - left.frames.len();
         if packets > 0 {
-            self.stats.handed_over.add(packets);
+            self.stats.handed_over.add(packets as u64);
             self.to_ring[to.index()] = true;
         }
-        group.frames = left;
-        self.discard(group, DropReason::HandoverFull);
+        let full = self.mesh.waiting(to).is_full();
+        let why = if full { DropReason::HandoverFull } else { DropReason::HandoverShare };
+        self.discard(beyond, why);
+        self.discard(left, DropReason::HandoverFull);
     }
 
     /// Recycles the frames of a group that cannot leave, and counts them.
-    fn discard(&mut self, group: Group<FrameOf<Q>>, reason: DropReason) {
+    pub(super) fn discard(&mut self, group: Group<FrameOf<Q>>, reason: DropReason) {
         if group.frames.is_empty() {
             return;
         }
@@ -183,6 +162,7 @@ impl<Q: Queue> Driver<Q> {
         let kick = owned.io.kick();
         owned.touched = false;
         owned.pending = kick.pending;
+        self.turns.calls += kick.calls as usize;
         self.stats.kicks.add(u64::from(kick.calls));
         if kick.refused > 0 {
             self.stats.port(owned.port).tx_refused.add(u64::from(kick.refused));
@@ -199,6 +179,6 @@ impl<Q: Queue> Driver<Q> {
     pub(super) fn reap(&mut self, at: usize) {
         let owned = &mut self.queues[at];
         let reaped = owned.io.reap(self.pool.free());
-        owned.in_flight = owned.in_flight.saturating_sub(reaped);
+        self.turns.reaped(owned, reaped);
     }
 }

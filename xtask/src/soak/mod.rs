@@ -2,6 +2,7 @@
 //! Nothing may leak, neither a packet to another tenant nor anything that nsplane
 //! or the kernel holds for it.
 
+mod churn;
 mod gaps;
 mod moves;
 mod random;
@@ -29,11 +30,15 @@ pub(crate) struct Args {
     /// Move a device so many times between two tenants alike, under load.
     #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     moves: Option<u64>,
+    /// Make and remove so many namespaces with two devices each, in bursts, with packets
+    /// in them.
+    #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u64).range(3..))]
+    namespaces: Option<u64>,
     /// Decides how long the device stays each time, and in which order namespaces go.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Packets a second of each of the three senders; as many as go without it. With it,
-    /// lost packets are counted, and each stay lasts until nsplane forwards.
+    /// Packets a second of each sender. Moves: as many as go without it; with it, lost
+    /// packets are counted, and each stay lasts until nsplane forwards.
     #[arg(long, value_name = "PPS")]
     rate: Option<u64>,
     /// Longest stay after packets flow again, in milliseconds.
@@ -42,7 +47,7 @@ pub(crate) struct Args {
     /// nsplane's worker threads.
     #[arg(long, default_value_t = 1)]
     workers: u16,
-    /// Without nsplane: what the kernel alone does, to compare with.
+    /// Moves without nsplane: what the kernel alone does, to compare with.
     #[arg(long)]
     kernel: bool,
     /// Print one JSON document instead of the tables.
@@ -55,10 +60,14 @@ impl Args {
         self.moves.unwrap_or(0)
     }
 
+    fn namespaces(&self) -> u64 {
+        self.namespaces.unwrap_or(0)
+    }
+
     /// From when on nothing may grow: caches, allocators and the like are as large by
     /// then as they get.
     fn warm(&self) -> u64 {
-        1000.min(self.moves() / 5)
+        1000.min(self.moves() / 5).max(self.namespaces() / 5)
     }
 }
 
@@ -133,7 +142,11 @@ pub(crate) fn soak(root: &Path, args: &Args) -> Result<()> {
     for name in sweep()? {
         say(&format!("removed namespace {name}, left by a process that died"));
     }
-    let report = moves::run(args, demo::cpus()?, stop)?;
+    let cpus = demo::cpus()?;
+    let report = match args.moves {
+        Some(_) => moves::run(args, cpus, stop)?,
+        None => churn::run(args, cpus, stop)?,
+    };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args, cpus: (usize, usize), stop: &AtomicBool) -> Resul
     let load = Load::full(Duration::from_secs(24 * 3600));
     let load = Load { rate: args.rate, cpu: Some(cpus.0), ..load };
     seen.watch(|| {
-        sender::with(&senders, &load, || {
+        sender::with(&senders, Host::DEVICE, &load, || {
             let soak = Soak {
                 args,
                 stop,

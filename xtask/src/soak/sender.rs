@@ -119,17 +119,16 @@ impl Sender {
     }
 }
 
-/// Runs `body` while the senders' threads work; they are ended whatever it returns.
+/// Runs `body` while the senders' threads work on `device` of their namespaces; they are ended whatever it returns.
 pub(super) fn with<T>(
     senders: &[(&Sender, &Netns, Frame)],
+    device: &str,
     load: &Load,
     body: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     std::thread::scope(|scope| {
         for (sender, netns, frame) in senders {
-            scope.spawn(|| {
-                sender.work(netns, nsplane_tests::tenant::Host::DEVICE, frame, load);
-            });
+            scope.spawn(|| sender.work(netns, device, frame, load));
         }
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             senders.iter().try_for_each(|(sender, ..)| sender.ready())?;

@@ -12,7 +12,7 @@ use nsplane_abi::member::MemberKey;
 use nsplane_abi::vlan::{DOT1AD, DOT1Q};
 
 use crate::config::{self, Match, VlanProto};
-use crate::control::devices::unfit;
+use crate::control::devices::{passed_over, unfit};
 use crate::control::mirror::Mirror;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::{
@@ -114,6 +114,7 @@ pub(super) struct Seen<'a> {
     pub(super) ns: NsId,
     pub(super) name: &'a str,
     pub(super) mirror: &'a Mirror,
+    pub(super) rule: &'a config::Namespace,
 }
 
 /// All members that there should be; of two with the same frames the first, stated ones
@@ -127,7 +128,8 @@ pub(super) fn wanted(
         stated.iter().filter_map(|m| from_config(seen, m, below)).collect();
     let stand_ins: Vec<Device> = of_config.iter().filter_map(|w| w.link).collect();
     for s in seen {
-        for link in s.mirror.links.values().filter(|l| l.part.is_some()) {
+        let parts = s.mirror.links.values().filter(|l| l.part.is_some());
+        for link in parts.filter(|l| passed_over(s.rule, l).is_none()) {
             if !stand_ins.contains(&(s.ns, link.ifindex)) {
                 of_config.extend(from_kernel(seen, s.ns, link, below));
             }

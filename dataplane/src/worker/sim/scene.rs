@@ -313,6 +313,7 @@ impl Scene {
         let mut count = 0;
         while let Some(punted) = self.punts.pop() {
             count += 1;
+            self.punts.done(punted.account);
             self.spare.push(punted.frame);
             if self.spare.is_full() {
                 let magazine = std::mem::take(&mut self.spare);
@@ -328,7 +329,7 @@ impl Scene {
     #[must_use]
     pub fn held(&self) -> usize {
         let rings: usize = self.wires.iter().flatten().map(SimWire::held).sum();
-        let pools: usize = self.workers.iter().map(Worker::free_frames).sum();
+        let pools: usize = self.workers.iter().map(|w| w.free_frames() + w.handed()).sum();
         let mut shared = self.punts.len() + self.spare.len();
         for _ in 0..self.depot.len() {
             let magazine = self.depot.pop().expect("counted");

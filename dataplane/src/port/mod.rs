@@ -1,4 +1,11 @@
-//! Messages between control and workers, and the rings between workers.
+//! Messages between control and workers, the rings between workers, the way to the punt
+//! thread; and how namespaces share what they all use of these: [`share`] says how many
+//! places each may have of a queue, [`lanes`] has whoever empties it take from each in turn.
+
+pub mod in_turn;
+pub mod lanes;
+pub mod punts;
+pub mod share;
 
 mod depot;
 
@@ -7,8 +14,11 @@ use crossbeam::queue::ArrayQueue;
 pub use depot::Depot;
 
 use crate::id::{Generation, PortId, QueueId, WorkerId};
-use crate::stats::PuntReason;
 use crate::sync::Doorbell;
+pub use in_turn::InTurn;
+pub use lanes::Lanes;
+pub use punts::{PuntQueue, Punted};
+pub use share::{Account, Share};
 
 /// Most frames that move between threads at once.
 pub const BATCH: usize = 64;
@@ -91,24 +101,6 @@ pub enum FromWorker<Q> {
     },
 }
 
-/// A packet on its way into the kernel's stack.
-#[derive(Debug)]
-pub struct Punted<F> {
-    /// The packet. Its L4 checksum is complete.
-    pub frame: F,
-    /// Bytes of the frame in front of the packet that are no longer part of it.
-    pub lead: u8,
-    /// The port or member it came in on.
-    pub port: PortId,
-    /// The use of that slot.
-    pub generation: Generation,
-    /// Why.
-    pub reason: PuntReason,
-}
-
-/// Packets to punt; full means drop and count.
-pub type PuntQueue<F> = ArrayQueue<Punted<F>>;
-
 /// Where a packet that was decided on goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -120,6 +112,8 @@ pub struct Way {
     pub generation: Generation,
     /// The queue to prefer there.
     pub queue: QueueId,
+    /// Whose it is.
+    pub account: Account,
 }
 
 /// A packet, rewritten and ready, on its way to the worker that drives a queue of its
@@ -139,10 +133,13 @@ pub struct Handed<F> {
 /// a matter of the packet rate, whatever the size of the batches that it makes.
 ///
 /// Invariant: only worker `from` pushes to, only worker `to` pops from the ring
-/// (from, to); so order is kept and a full ring is one pair's trouble.
+/// (from, to); so order is kept and a full ring is one pair's trouble. Who pushes has
+/// taken a place of [`Mesh::waiting`], who sends gives it back.
 pub struct Mesh<F> {
     workers: u16,
+    depth: usize,
     rings: Box<[ArrayQueue<Handed<F>>]>,
+    waiting: Box<[Share]>,
     bells: Box<[Doorbell]>,
 }
 
@@ -158,7 +155,9 @@ impl<F> Mesh<F> {
         let pairs = bells.len() * bells.len();
         Self {
             workers,
+            depth,
             rings: (0..pairs).map(|_| ArrayQueue::new(depth)).collect(),
+            waiting: bells.iter().map(|_| Share::new(depth as u32)).collect(),
             bells: bells.into(),
         }
     }
@@ -167,6 +166,22 @@ impl<F> Mesh<F> {
     #[must_use]
     pub fn workers(&self) -> u16 {
         self.workers
+    }
+
+    /// Packets that may wait for a worker, in its rings and taken out of them.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The places of packets that wait for a worker.
+    ///
+    /// # Panics
+    /// If there is no such worker: our bug.
+    #[must_use]
+    #[inline]
+    pub fn waiting(&self, at: WorkerId) -> &Share {
+        &self.waiting[at.index()]
     }
 
     /// The ring between two workers.
