@@ -39,12 +39,13 @@ use nsplane_abi::{PORT_MEMBER_MACS, PORT_MEMBER_QUEUES, PORT_MEMBER_VLANS};
 use tracing::{info, warn};
 
 use super::Control;
+use super::devices::{passed_over, unfit};
 use super::error::{Error, told};
 use super::ports::{PortState, Use};
 use super::targets::Target;
 use crate::config;
 use crate::id::{Generation, IfIndex, Mac, NsId, PortId};
-use crate::netlink::Asker;
+use crate::netlink::{Asker, Link};
 use crate::tables;
 
 pub(super) use resolve::Known;
@@ -77,6 +78,8 @@ pub(super) struct Book {
     far_ends: BTreeMap<Device, Device>,
     /// Stand-ins: no ports of their own.
     stand_ins: BTreeSet<Device>,
+    /// Links that will be members as soon as their parents are ports: none by themselves.
+    promised: BTreeSet<Device>,
     /// Namespaces that are to be compiled again, for a member of theirs is gone.
     stale: BTreeSet<NsId>,
     /// Namespaces with a device that may become a port again.
@@ -96,7 +99,7 @@ impl Control {
             return Ok(());
         }
         let wanted = self.wanted_members();
-        self.note_stand_ins(&wanted);
+        self.note_devices(&wanted);
         let mut touched = self.drop_unwanted(&wanted)?;
         self.free_for_members(&wanted);
         for w in &wanted {
@@ -152,8 +155,10 @@ impl Control {
         found
     }
 
-    /// Which devices are stand-ins and far ends; those that are ports of another use lose it.
-    fn note_stand_ins(&mut self, wanted: &[Wanted]) {
+    /// Which devices are stand-ins and far ends, and which links wait for their parents.
+    fn note_devices(&mut self, wanted: &[Wanted]) {
+        let waits = |w: &&Wanted| !w.stated && self.is_expected(w.parent);
+        self.book.promised = wanted.iter().filter(waits).filter_map(|w| w.link).collect();
         let stated = || wanted.iter().filter(|w| w.stated);
         self.book.stand_ins = stated().filter_map(|w| w.link).collect();
         self.book.far_ends =
@@ -173,9 +178,43 @@ impl Control {
         self.book.far_ends.keys().filter(move |d| d.0 == ns).map(|d| d.1)
     }
 
-    /// The device is a stand-in: it is no port itself.
-    pub(super) fn is_stand_in(&self, device: Device) -> bool {
-        self.book.stand_ins.contains(&device)
+    /// The device is a stand-in, or will be a member: it is no port itself.
+    pub(super) fn is_spoken_for(&self, device: Device) -> bool {
+        self.book.stand_ins.contains(&device) || self.book.promised.contains(&device)
+    }
+
+    /// The device is no port, but is to become one.
+    fn is_expected(&self, (ns, ifindex): Device) -> bool {
+        let Some(n) = self.namespace(ns) else { return false };
+        let wanted = |l: &Link| unfit(l).is_none() && passed_over(&n.rule, l).is_none() && l.up;
+        !n.ports.contains_key(&ifindex)
+            && !n.refused.contains_key(&ifindex)
+            && n.mirror.links.get(&ifindex).is_some_and(wanted)
+    }
+
+    /// A device was refused: what would have been its members may become ports.
+    pub(super) fn break_promises(&mut self) {
+        let promised = std::mem::take(&mut self.book.promised);
+        self.book.unsettled.extend(promised.into_iter().map(|(ns, _)| ns));
+    }
+
+    /// Takes back programs on devices that lie above one that is to become a port: the
+    /// kernel refuses a program below others (net/core/dev.c, `dev_xdp_attach`). True:
+    /// there were some.
+    pub(super) fn clear_above(&mut self, device: Device) -> bool {
+        let mut known = Known::take(self);
+        let above = |(i, p): (usize, &PortState)| {
+            let link = self.namespace(p.ns)?.mirror.links.get(&p.ifindex)?;
+            let lies = p.part == Use::Whole
+                && link.part.is_some()
+                && link.peer == Some(device.1)
+                && known.other_end(self, p.ns, link) == Some(device.0);
+            lies.then_some(PortId(i as u16))
+        };
+        let above: Vec<PortId> = self.ports.iter().filter_map(above).collect();
+        known.give_back(self);
+        self.remove_ports(&above);
+        !above.is_empty()
     }
 
     /// The port that a device is, whole.
@@ -503,7 +542,7 @@ impl Control {
 
     /// The kernel's own word, now, that the link lies above what the mirror says: an
     /// event about a device below that moved may be yet to come.
-    fn still_lies(&self, ns: NsId, link: &crate::netlink::Link) -> bool {
+    fn still_lies(&self, ns: NsId, link: &Link) -> bool {
         let Some(netns) = self.netns(ns) else { return false };
         let asked = Asker::open(&netns).and_then(|mut a| a.link(link.ifindex));
         match asked {

@@ -256,6 +256,12 @@ impl Control {
             let Some(next) = self.next_wanted(ns, now) else { return Ok(false) };
             link = next;
         }
+        if self.clear_above((ns, link.ifindex)) {
+            let last = self.closer.last();
+            if let Some(n) = self.namespace_mut(ns) {
+                n.after.insert(link.ifindex, last);
+            }
+        }
         if !self.is_free(ns, link.ifindex) {
             self.wait_for_closing(ns);
             return Ok(false);
@@ -304,7 +310,7 @@ impl Control {
         let free = |l: &&Link| {
             !state.ports.contains_key(&l.ifindex)
                 && !state.waits(l, now)
-                && !self.is_stand_in((ns, l.ifindex))
+                && !self.is_spoken_for((ns, l.ifindex))
         };
         let far_ends = self.far_ends_in(ns).filter_map(|i| state.mirror.links.get(&i));
         let far_ends = far_ends.filter(|l| unfit(l).is_none() && l.up);
@@ -326,6 +332,7 @@ impl Control {
         let again = before.filter(|b| b.link == link).map(|b| b.wait * 2);
         let wait = again.unwrap_or(FIRST_WAIT).min(LONGEST_WAIT);
         n.refused.insert(link.ifindex, Refused { link, reason, again: now + wait, wait });
+        self.break_promises();
     }
 
     /// Namespaces with a refused device that is to be tried again now.
