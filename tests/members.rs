@@ -70,7 +70,9 @@ impl Lab {
             add_macvlan(&infra, router, mac_of(t), mode);
             let b = tenant.host(Host::B);
             let mac = show_mac(b.mac(Host::DEVICE).unwrap());
-            router.ip(&format!("neigh replace 10.0.1.2 lladdr {mac} dev b0 nud permanent")).unwrap();
+            router
+                .ip(&format!("neigh replace 10.0.1.2 lladdr {mac} dev b0 nud permanent"))
+                .unwrap();
         }
         let outside = Raw::open(&wire, "o0").unwrap();
         let far = tenants.each_ref().map(|t| Raw::open(t.host(Host::B), Host::DEVICE).unwrap());

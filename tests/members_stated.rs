@@ -102,11 +102,11 @@ impl Lab {
         let tenants = ["one", "two"].map(|label| Tenant::new(label, &spec).unwrap());
         let infra = Netns::new("infra").unwrap();
         let wire = Netns::new("wire").unwrap();
-        // Two tags are 4 bytes more than what every device takes beyond its MTU.
+        // Room for two tags behind a packet as long as the tenants' MTU.
         let trunk = End { queues, ..End::new(&infra, "trunk0") };
         veth(&trunk, &End { queues, ..End::new(&wire, "o0") }).unwrap();
-        infra.ip("link set trunk0 mtu 1504").unwrap();
-        wire.ip("link set o0 mtu 1504").unwrap();
+        infra.ip("link set trunk0 mtu 1508").unwrap();
+        wire.ip("link set o0 mtu 1508").unwrap();
         for (t, tenant) in tenants.iter().enumerate() {
             let router = tenant.router();
             router.ip("link del a0").unwrap();
@@ -348,4 +348,54 @@ fn a_tenant_that_goes_leaves_its_vlan_to_nobody() {
     lab.router(0).ip_batch("link set stand up\naddr replace 10.0.0.1/24 dev stand\n").unwrap();
     lab.wait_member(0);
     lab.assert_forwards(0, "up again");
+}
+
+const NO_TAG: Vlan = Vlan { bytes: &[], config: "", shown: "" };
+
+#[test]
+#[ignore = "needs root"]
+fn two_queues_of_a_trunk_with_equal_addresses() {
+    let lab = Lab::with([NO_TAG, NO_TAG], ["queue = 0", "queue = 1"], 2);
+    let marked = |mark: &str| {
+        let mark = mark.as_bytes().to_vec();
+        move |f: &[u8]| f.windows(mark.len()).any(|w| w == mark)
+    };
+    for tenant in 0..2 {
+        let shown = lab.port(lab.router(tenant), "stand");
+        assert_eq!(shown["member"]["by"], format!("queue {tenant}"));
+        lab.set_neighbor(tenant);
+        // Broadcast too is the queue's owner's.
+        let question = arp([0xff; 6], OUTSIDE_MAC, 1, (OUTSIDE_MAC, OUTSIDE), ([0; 6], ROUTER));
+        lab.outside.send_by(tenant, &question).unwrap();
+        let answer = lab.outside.receive(SOON, |f| f[12..14] == [8, 6] && f[21] == 2);
+        let expected =
+            arp(OUTSIDE_MAC, STAND_IN_MAC, 2, (STAND_IN_MAC, ROUTER), (OUTSIDE_MAC, OUTSIDE));
+        assert_eq!(answer.expect("an answer")[..42], expected);
+        let before = lab.forwarded(tenant);
+        let mut n = 0;
+        wait_until(SOON, "packets both ways", || {
+            n += 1;
+            let mark = format!("to {tenant}, {n};");
+            let macs = (STAND_IN_MAC, OUTSIDE_MAC);
+            let sent = Udp::new(macs, OUTSIDE.into(), Host::B.v4().into(), mark.as_bytes());
+            lab.outside.send_by(tenant, &sent.bytes()).unwrap();
+            let got = lab.far[tenant].receive(SHORT, marked(&mark)).is_some();
+            let other = lab.far[1 - tenant].receive(Duration::from_millis(1), marked(&mark));
+            assert!(other.is_none(), "{mark} leaked");
+            got && lab.outwards(tenant, &format!("from {tenant}, {n};"))
+                && lab.forwarded(tenant) >= before + 2
+        })
+        .unwrap_or_else(|e| panic!("{e}: {}", lab.nsplane.show("counters", &[]).unwrap()));
+    }
+    // Whose owner is not there takes nothing, nor does anybody else.
+    lab.router(1).ip("link set stand down").unwrap();
+    wait_until(SOON, "no member", || lab.port(lab.router(1), "stand")["member"].is_null()).unwrap();
+    let in_infra = Raw::open(&lab.infra, "trunk0").unwrap();
+    let macs = (STAND_IN_MAC, OUTSIDE_MAC);
+    let sent = Udp::new(macs, OUTSIDE.into(), Host::B.v4().into(), b"for nobody").bytes();
+    lab.outside.send_by(1, &sent).unwrap();
+    assert!(in_infra.receive(SHORT, marked("for nobody")).is_none(), "it is not the trunk's");
+    for far in &lab.far {
+        assert!(far.receive(Duration::from_millis(1), marked("for nobody")).is_none());
+    }
 }

@@ -44,6 +44,38 @@ impl Raw {
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Sends a frame by the device's transmit queue of that number, past its queueing
+    /// discipline: the kernel then chooses by the processor.
+    ///
+    /// # Errors
+    /// No such processor, or the device does not take the frame.
+    ///
+    /// # Panics
+    /// If the thread that sends does.
+    pub fn send_by(&self, queue: usize, frame: &[u8]) -> io::Result<()> {
+        self.set(libc::PACKET_QDISC_BYPASS, 1)?;
+        let sent = std::thread::scope(|scope| {
+            let pinned = scope.spawn(|| crate::sys::pin(queue).and_then(|()| self.send(frame)));
+            pinned.join().expect("it only sends")
+        });
+        self.set(libc::PACKET_QDISC_BYPASS, 0)?;
+        sent
+    }
+
+    fn set(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        // SAFETY: the number lives through the call and has the length given.
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// The first frame within `timeout` that arrived (did not leave) and is `wanted`.
     pub fn receive(
         &self,
@@ -100,9 +132,8 @@ impl Raw {
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&control);
         // SAFETY: all that the message points to lives through the call.
-        let n = unsafe {
-            libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT)
-        };
+        let n =
+            unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
         let len = usize::try_from(n).ok()?;
         let outgoing = from.sll_pkttype == libc::PACKET_OUTGOING;
         match vlan_beside(&message) {
@@ -161,16 +192,7 @@ fn open(index: u32) -> io::Result<Raw> {
     if bound < 0 {
         return Err(io::Error::last_os_error());
     }
-    let on: libc::c_int = 1;
-    // SAFETY: the number lives through the call and has the length given.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_AUXDATA,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Raw { socket }) }
+    let raw = Raw { socket };
+    raw.set(libc::PACKET_AUXDATA, 1)?;
+    Ok(raw)
 }

@@ -20,9 +20,8 @@ use super::Error;
 use crate::id::{NsId, PortId, QueueId};
 
 /// Names of the maps that instances share, as the object has them.
-pub(super) const SHARED: [&str; 9] = [
-    "PORTS", "XSKS", "LOCAL4", "LOCAL6", "KERNEL4", "KERNEL6", "MEMBERS", "COUNTERS", "INJECTING",
-];
+pub(super) const SHARED: [&str; 9] =
+    ["PORTS", "XSKS", "LOCAL4", "LOCAL6", "KERNEL4", "KERNEL6", "MEMBERS", "COUNTERS", "INJECTING"];
 
 /// An address with its namespace in front, in host byte order as the program has it.
 type Local<const N: usize> = HashMap<MapData, [u8; N], u8>;

@@ -165,7 +165,10 @@ fn note(p: &Port) -> String {
         "far end" => format!("far end of {} in {}", m.device, m.netns),
         by => format!("member of {} in {} by {by}", m.device, m.netns),
     });
-    part.into_iter().chain((!p.reason.is_empty()).then(|| p.reason.clone())).collect::<Vec<_>>().join("; ")
+    part.into_iter()
+        .chain((!p.reason.is_empty()).then(|| p.reason.clone()))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn counter_rows(c: &Counters) -> Vec<Vec<String>> {

@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nsplane_abi::{
-    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_MEMBERS, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
+    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_MEMBERS, PORT_ROUTE_V4, PORT_ROUTE_V6,
+    PortConf,
 };
 
 use crate::id::{NsId, PortId};

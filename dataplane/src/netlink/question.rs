@@ -67,8 +67,7 @@ impl Asker {
     /// The kernel does not say.
     pub fn addresses_beside(&mut self, ifindex: IfIndex) -> Result<Vec<Mac>, Error> {
         let read = |m: &Message<'_>| decode::filtered_address(m, ifindex);
-        let mut macs =
-            self.ask("a device's addresses", |s| request::filter(ifindex, s), read)?;
+        let mut macs = self.ask("a device's addresses", |s| request::filter(ifindex, s), read)?;
         macs.sort_unstable();
         macs.dedup();
         Ok(macs)

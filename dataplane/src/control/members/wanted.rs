@@ -93,7 +93,7 @@ impl std::fmt::Display for How {
 
 /// A member that there should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(in crate::control) struct Wanted {
     /// The link that its packets arrive on and leave by. None: a stated one whose
     /// namespace or link is not there, or down. Then its frames are nobody's.
     pub(super) link: Option<Device>,

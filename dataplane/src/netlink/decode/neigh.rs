@@ -1,8 +1,8 @@
 //! Addresses, neighbours, settings: `struct ifaddrmsg`, `ndmsg`, `netconfmsg`.
 
 use super::super::event::{Address, Event, Neighbor, Netconf, Prefix, Scope};
-use super::{Message, Skip, rtm};
 use super::attrs::{family, split, word};
+use super::{Message, Skip, rtm};
 use crate::id::{IfIndex, Mac};
 
 const IFA_ADDRESS: u16 = 1;

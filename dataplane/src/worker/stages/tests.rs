@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{IfIndex, NsId};
-use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::Member;
+use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
 use crate::wire::checksum;
 use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6, port_mac, tenant_ns};
