@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`command`] | runs a program, its output in the error |
 //! | [`netns`] | a namespace that is gone when its guard is |
+//! | [`crowd`] | many namespaces with two devices each |
 //! | [`tenant`] | two hosts and a router, wired by veth pairs |
 //! | [`mover`] | two tenants alike, and a device that moves between them |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
@@ -32,6 +33,7 @@
 #![deny(unsafe_code)]
 
 pub mod command;
+pub mod crowd;
 pub mod flow;
 pub mod frame;
 pub mod interrupt;

@@ -4,11 +4,13 @@
 //! is for `setup` to install.
 #![deny(unsafe_code)]
 
+mod bench;
 mod ci;
 mod demo;
 mod ebpf;
 mod layers;
 mod progress;
+mod scale;
 mod setup;
 mod soak;
 mod stages;
@@ -51,6 +53,11 @@ enum Command {
     /// Move a device between tenants, or make and remove namespaces, many times under
     /// load: does anything leak, does anything grow.
     Soak(soak::Args),
+    /// Many namespaces: what each costs, and whether anything gets slow.
+    Scale(scale::Args),
+    /// Measure one promise, nsplane beside the kernel.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Unit and property tests; as root the namespace tests too.
     Test(testing::Args),
     /// Exactly what CI runs: style, layers, eBPF objects, tests, documentation, demo.
@@ -78,6 +85,8 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::Demo(args) => demo::demo(&root, args),
         Command::Soak(args) => soak::soak(&root, args),
+        Command::Scale(args) => scale::scale(&root, args),
+        Command::Bench(args) => bench::bench(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),
     }

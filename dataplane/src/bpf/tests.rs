@@ -20,6 +20,8 @@ use nsplane_abi::{PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, P
 use xsk_rs::config::{LibxdpFlags, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
+mod members;
+
 use super::*;
 use crate::id::{Generation, IfIndex, Mac};
 

@@ -355,3 +355,5 @@ fn has_ipv6(mirror: &Mirror, ifindex: IfIndex) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;

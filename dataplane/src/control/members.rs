@@ -17,6 +17,12 @@
 //! something of a member meanwhile holds its generation too: a frame that was tagged for
 //! an earlier use of the number, or of the parent's, is dropped by the worker.
 //!
+//! When a macvlan or a VLAN leaves its namespace, the port below it keeps its sockets: no
+//! ring proves that it has left, as it does for a port. From the moment that the kernel
+//! takes it down until control has heard of that, which is milliseconds on a machine that
+//! is not overrun, what arrives for it is still forwarded by the namespace that it was
+//! in. This is the one gap in the guarantee of [`super::following`].
+//!
 //! A member ends with its parent, with its link, and with anything that tells its frames
 //! apart (a macvlan's address); it is not changed but made anew.
 //!

@@ -7,11 +7,12 @@ use super::compile::PortSettings;
 use super::devices::{passed_over, unfit};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
-use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{LinkKind, Qdisc};
+use crate::id::{NsId, PortId};
+use crate::netlink::{Link, LinkKind, Qdisc};
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
+use nsplane_abi::headers::ETH_LEN;
 
 impl Control {
     /// Answers, or says why not: the namespace asked for is not one of ours.
@@ -89,7 +90,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: traffic_control(n, *ifindex),
+                reason: kernels_part(n, link, self.settings.memory.max_packet()),
                 member: self.member_of(port).map(|(netns, device, by)| view::Member {
                     netns,
                     device,
@@ -234,14 +235,18 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
     }
 }
 
-/// What of a port's traffic is the kernel's because of tc; empty where nothing is.
-fn traffic_control(n: &NamespaceState, ifindex: IfIndex) -> String {
+/// What of a port's traffic is the kernel's, because of tc or of what a frame of our
+/// memory holds (`room` bytes); empty where nothing is.
+fn kernels_part(n: &NamespaceState, link: &Link, room: u32) -> String {
     let part = |q: &Qdisc| match (q.on_ingress(), q.on_egress()) {
         (true, true) => format!("tc {}: what arrives here or leaves is the kernel's", q.kind),
         (true, false) => format!("tc {}: what arrives here is the kernel's", q.kind),
         _ => format!("tc {}: what leaves here is the kernel's", q.kind),
     };
-    n.mirror.qdiscs(ifindex).map(part).collect::<Vec<_>>().join("; ")
+    let long = link.mtu.saturating_add(ETH_LEN as u32) > room;
+    let long =
+        long.then(|| format!("MTU {}: frames above {room} bytes are the kernel's", link.mtu));
+    n.mirror.qdiscs(link.ifindex).map(part).chain(long).collect::<Vec<_>>().join("; ")
 }
 
 /// Devices that are no ports, with the reason; never `lo`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Control;
+use super::compile::Which;
 use super::devices::{unfit, wanted};
 use crate::config;
 use crate::id::NsId;
@@ -57,6 +58,7 @@ impl Control {
     pub fn set_rule(&mut self, ns: NsId, rule: Arc<config::Namespace>) {
         if let Some(n) = self.namespace_mut(ns) {
             n.rule = rule;
+            n.stale = Which::ALL;
         }
     }
 

@@ -7,14 +7,15 @@ use crate::netlink::{
     Rule, Scope,
 };
 
-const PORTS: [(PortId, IfIndex); 2] = [(PortId(10), IfIndex(1)), (PortId(20), IfIndex(2))];
+pub(super) const PORTS: [(PortId, IfIndex); 2] =
+    [(PortId(10), IfIndex(1)), (PortId(20), IfIndex(2))];
 
 fn rule(family: Family, priority: u32, table: u32) -> Event {
     let identity = vec![0; 12].into_boxed_slice();
     Event::Rule(Rule { family, priority, table, plain: true, identity })
 }
 
-fn add(r: Route) -> Event {
+pub(super) fn add(r: Route) -> Event {
     Event::Route(r, Insert::First)
 }
 
@@ -361,7 +362,7 @@ fn any_route(odd: bool) -> impl Strategy<Value = Route> {
 }
 
 /// Two routes, and forwarding on.
-fn forwarding() -> Mirror {
+pub(super) fn forwarding() -> Mirror {
     let mut m = with([
         route("10.0.0.0/24", &[hop(1, None)]),
         route("10.1.0.0/24", &[hop(2, None)]),
