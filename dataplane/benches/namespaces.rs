@@ -37,6 +37,7 @@ fn link(index: u32) -> Event {
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
+        part: None,
         xdp_prog: 0,
     })
 }

@@ -87,7 +87,7 @@ impl Control {
                 mac: link.mac.unwrap_or_default().to_string(),
                 mtu: link.mtu,
                 up: link.up && link.carrier,
-                xdp: port.attached.mode().name().to_owned(),
+                xdp: port.attached.as_ref().map_or("", |a| a.mode().name()).to_owned(),
                 bind: port.queues.first().map_or("", |q| q.mode.name()).to_owned(),
                 queues: port.queues.len() as u16,
                 workers: workers.collect(),
@@ -95,6 +95,11 @@ impl Control {
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
                 reason: kept(n, link, self.settings.memory.max_packet()),
+                member: self.member_of(port).map(|(netns, device, by)| view::Member {
+                    netns,
+                    device,
+                    by,
+                }),
             })
         })
     }
@@ -282,6 +287,7 @@ fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
             forward_v6: false,
             socket: view::SocketCounts::default(),
             reason,
+            member: None,
         }
     })
 }
