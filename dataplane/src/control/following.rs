@@ -55,8 +55,8 @@
 //!
 //! Until the port is made anew a new queue has no socket: what arrives there passes
 //! to the kernel ("no_socket"). Of a port's queues none can be taken away: the kernel
-//! refuses that while sockets are bound to them. The device is set down for it, or
-//! nsplane is told to let it go.
+//! refuses it (`EINVAL`) while a socket is bound to one, down or up. nsplane has to let
+//! the device go before.
 
 use tracing::info;
 
