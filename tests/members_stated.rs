@@ -277,9 +277,9 @@ fn echo(mark: &[u8]) -> Vec<u8> {
 
 fn all_that_a_vlan_needs(vlans: [Vlan; 2]) {
     let lab = Lab::new(vlans);
-    for tenant in 0..2 {
+    for (tenant, vlan) in vlans.iter().enumerate() {
         let shown = lab.port(lab.router(tenant), "stand");
-        assert_eq!(shown["member"]["by"], vlans[tenant].shown);
+        assert_eq!(shown["member"]["by"], vlan.shown);
         // What the kernel of the tenant says: it resolves, is resolved, answers.
         lab.asks(tenant);
         let mark = format!("ping of {tenant}");
@@ -287,7 +287,7 @@ fn all_that_a_vlan_needs(vlans: [Vlan; 2]) {
         let is_reply = |f: &[u8]| f[23] == 1 && f[34] == 0 && f.ends_with(mark.as_bytes());
         let reply = lab.receive(tenant, SOON, is_reply).expect("an echo reply in the VLAN");
         assert_eq!((&reply[..6], &reply[6..12]), (&OUTSIDE_MAC[..], &STAND_IN_MAC[..]));
-        lab.assert_forwards(tenant, vlans[tenant].shown);
+        lab.assert_forwards(tenant, vlan.shown);
         let macs = (STAND_IN_MAC, OUTSIDE_MAC);
         let short = Udp::new(macs, OUTSIDE.into(), Host::B.v4().into(), b"short");
         lab.send(tenant, &Udp { ttl: 1, ..short }.bytes());

@@ -122,27 +122,27 @@ fn what_is_stated_is_wanted_with_its_far_end() {
     let blue = with([stand_in.clone()]);
     let none = Mirror::default();
     let member = stated("blue", vlan.clone());
-    let expected = Wanted {
+    let expected = [Wanted {
         link: Some((BLUE, IfIndex(5))),
         parent: (INFRA, IfIndex(2)),
         how: How::Vlan(Tags::new((DOT1Q, 100), None)),
         stated: true,
         bridge: false,
         far: Some((INFRA, IfIndex(6))),
-    };
+    }];
     let only = std::slice::from_ref(&member);
-    assert_eq!(find([&infra, &blue, &none], only), [expected.clone()]);
+    assert_eq!(find([&infra, &blue, &none], only), expected);
     // Down, or not there: its frames are nobody's, but they are not the port's.
-    let nobodys = Wanted { link: None, far: None, ..expected.clone() };
+    let nobodys = [Wanted { link: None, far: None, ..expected[0].clone() }];
     let down = with([Link { up: false, ..stand_in }]);
-    assert_eq!(find([&infra, &down, &none], only), [nobodys.clone()]);
-    assert_eq!(find([&infra, &none, &none], only), [nobodys]);
+    assert_eq!(find([&infra, &down, &none], only), nobodys);
+    assert_eq!(find([&infra, &none, &none], only), nobodys);
     // No port, no member.
     assert_eq!(find([&none, &blue, &none], only), []);
     // Of two with the same frames the first counts.
     let second = stated("red", vlan);
     let red = with([link(5, true)]);
-    assert_eq!(find([&infra, &blue, &red], &[member, second]), [expected]);
+    assert_eq!(find([&infra, &blue, &red], &[member, second]), expected);
 }
 
 #[test]
