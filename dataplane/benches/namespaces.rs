@@ -37,6 +37,7 @@ fn link(index: u32) -> Event {
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
+        part: None,
         xdp_prog: 0,
     })
 }
@@ -93,6 +94,10 @@ fn source<'a>(mirror: &'a Mirror, ports: &'a [(PortId, IfIndex)]) -> Source<'a> 
 fn ports(ns: usize) -> [(PortId, IfIndex); 2] {
     let port = |n| PortId((2 * ns + n) as u16);
     [(port(0), IfIndex(1)), (port(1), IfIndex(2))]
+}
+
+fn source<'a>(mirror: &'a Mirror, ports: &'a [(PortId, IfIndex)]) -> Source<'a> {
+    Source { mirror, bypass: &[], ports }
 }
 
 fn states() -> Vec<(Mirror, Compiled)> {

@@ -110,7 +110,7 @@ impl Mover {
         let mut lines = format!("addr add {address} dev {device}\nlink set {device} up\n");
         if !arp {
             let (host, mac) = (Self::address(), show_mac(Self::HOST_MAC));
-            lines += &format!("neigh add {host} lladdr {mac} dev {device}\n");
+            lines += &format!("neigh replace {host} lladdr {mac} dev {device}\n");
         }
         self.router(self.at()).ip_batch(&lines)
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
-use nsplane::control::view::{Amount, Counters, View};
+use nsplane::control::view::{Amount, Counters, Port, View};
 
 /// Writes to standard output.
 pub(crate) fn out(text: &str) -> Result<()> {
@@ -107,7 +107,7 @@ pub(crate) fn table(view: &View) -> String {
                     dash(&p.bind),
                     p.queues.to_string(),
                     families.to_owned(),
-                    dash(&p.reason),
+                    dash(&note(p)),
                 ]
             }),
         ),
@@ -170,6 +170,18 @@ pub(crate) fn table(view: &View) -> String {
             columns(&["NETNS", "TIER", "WHAT", "PACKETS", "BYTES"], v.iter().flat_map(counter_rows))
         }
     }
+}
+
+/// What a port is a part of, and why it is not what one would expect.
+fn note(p: &Port) -> String {
+    let part = p.member.as_ref().map(|m| match m.by.as_str() {
+        "far end" => format!("far end of {} in {}", m.device, m.netns),
+        by => format!("member of {} in {} by {by}", m.device, m.netns),
+    });
+    part.into_iter()
+        .chain((!p.reason.is_empty()).then(|| p.reason.clone()))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn counter_rows(c: &Counters) -> Vec<Vec<String>> {

@@ -55,12 +55,13 @@
 //!
 //! Until the port is made anew a new queue has no socket: what arrives there passes
 //! to the kernel ("no_socket"). Of a port's queues none can be taken away: the kernel
-//! refuses that while sockets are bound to them. The device is set down for it, or
-//! nsplane is told to let it go.
+//! refuses it (`EINVAL`) while a socket is bound to one, down or up. nsplane has to let
+//! the device go before.
 
 use tracing::info;
 
 use super::Control;
+use super::ports::Use;
 use crate::id::{IfIndex, NsId, PortId};
 use crate::netlink::{self, Event};
 
@@ -85,6 +86,10 @@ impl Control {
         let ports = noted.iter().filter_map(|i| Some((n.mirror.links.get(i)?, *n.ports.get(i)?)));
         let changed = ports.filter(|(link, port)| {
             let Some(state) = self.ports.get(port.index()) else { return false };
+            // A member's queues are its port's.
+            if matches!(state.part, Use::Member(_)) {
+                return false;
+            }
             let (netns, device, before) = (n.netns.name(), &link.name, state.queues.len());
             match netlink::channels(&n.netns, device) {
                 Ok(now) if now.rx as usize == before => false,

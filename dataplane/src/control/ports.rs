@@ -25,6 +25,7 @@ use super::compile::Which;
 use super::devices::check_device;
 use super::error::{Error, told};
 use super::links::Returned;
+use super::members::MemberState;
 use super::targets::Target;
 use super::totals::Totals;
 use crate::bpf;
@@ -52,10 +53,24 @@ pub struct PortState {
     pub name: String,
     /// Its queues.
     pub queues: Vec<QueueState>,
-    /// The attached program; detaches when dropped.
-    pub attached: bpf::Attached,
+    /// The attached program; detaches when dropped. None: a member, which has its
+    /// port's.
+    pub attached: Option<bpf::Attached>,
     /// Counters of the slot when the device became a port.
     pub base: Totals,
+    /// What the device is used as.
+    pub part: Use,
+}
+
+/// What a device is used as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A port, whole.
+    Whole,
+    /// A part of another port.
+    Member(MemberState),
+    /// The far end of the stand-in of a member, which is named: a link of a namespace.
+    FarEnd((NsId, IfIndex)),
 }
 
 /// One queue of a port.
@@ -107,7 +122,9 @@ impl Control {
         let frames = self.allot(queues)?;
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
-        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns))?;
+        let part = self.use_of((ns, link.ifindex));
+        let cross = part != Use::Whole;
+        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns), cross)?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
@@ -147,8 +164,9 @@ impl Control {
             ifindex: link.ifindex,
             name: link.name.clone(),
             queues: states,
-            attached: made.attached,
+            attached: Some(made.attached),
             base,
+            part,
         });
         Ok(id)
     }
@@ -173,6 +191,7 @@ impl Control {
         link: &Link,
         (frames, strict): (&[u32], bool),
         (port, generation, ns): (PortId, Generation, NsId),
+        cross: bool,
     ) -> Result<Made, Error> {
         let at = |source| Error::Xsk { netns: netns.name().to_owned(), source };
         let memory = self.region.memory().clone();
@@ -197,8 +216,10 @@ impl Control {
             _ => bpf::DeviceKind::Other,
         };
         let name = link.name.clone();
-        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
-        let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
+        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation, cross };
+        // Only a driver's own packets show what is unfinished; here no stack could finish it.
+        let mode = if cross { bpf::AttachMode::Native } else { self.settings.xdp };
+        let loader = self.bpf.loader();
         let attached = netns.run(|| loader.attach(&spec, mode));
         match attached
             .map_err(Error::from)
@@ -250,6 +271,7 @@ impl Control {
     /// of the ports' rings; sockets and links are closed elsewhere ([`super::closer`]),
     /// and the ports' slots are free after that ([`Control::closed`]).
     pub(super) fn remove_ports(&mut self, ports: &[PortId]) {
+        let ports = &self.detach_members(ports);
         for id in ports {
             self.switch_off(*id);
         }
@@ -289,7 +311,7 @@ impl Control {
             let retired = std::mem::take(&mut n.retired);
             n.retired = retired.plus(&counted.clone().since(&state.base));
         }
-        let ticket = self.closer.close(Job { queues, attached: Some(state.attached) });
+        let ticket = self.closer.close(Job { queues, attached: state.attached });
         let ns = state.ns;
         self.closing.insert(ticket, ClosingPort { id, ns, frames, counted });
     }

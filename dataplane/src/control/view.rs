@@ -154,6 +154,20 @@ pub struct Port {
     pub socket: SocketCounts,
     /// Why the device is not a port, or what of a port's traffic is the kernel's; else empty.
     pub reason: String,
+    /// Of which port it is a part, if it is none by itself.
+    pub member: Option<Member>,
+}
+
+/// A part of a port, or the far end of what stands for one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// The port's namespace (or the stand-in's).
+    pub netns: String,
+    /// The port's device there (or the stand-in).
+    pub device: String,
+    /// Which of the port's frames are its own: "address ...", "VLAN 802.1Q 100",
+    /// "queue 3"; or "far end".
+    pub by: String,
 }
 
 /// What the kernel counted on a port's sockets.

@@ -90,6 +90,32 @@ pub enum XdpMode {
     Several,
 }
 
+/// Which frames a device has of those of the device below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPart {
+    /// Those to its own Ethernet address.
+    Macvlan {
+        /// How macvlans of the same device see each other: `MACVLAN_MODE_*`.
+        mode: u32,
+    },
+    /// Those that carry a VLAN tag.
+    Vlan {
+        /// The tag's Ethertype.
+        proto: u16,
+        /// The VLAN.
+        id: u16,
+        /// Tags' priorities are mapped, one way or both.
+        priorities: bool,
+    },
+}
+
+/// `MACVLAN_MODE_PRIVATE`: other macvlans are not seen.
+pub const MACVLAN_PRIVATE: u32 = 1;
+/// `MACVLAN_MODE_VEPA`: other macvlans are seen through the switch outside.
+pub const MACVLAN_VEPA: u32 = 2;
+/// `MACVLAN_MODE_BRIDGE`: frames to other macvlans stay inside.
+pub const MACVLAN_BRIDGE: u32 = 4;
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -115,6 +141,8 @@ pub struct Link {
     pub peer: Option<IfIndex>,
     /// The namespace of `peer`, as this namespace numbers others; None: the same.
     pub peer_nsid: Option<i32>,
+    /// What it has of the device below it, where it is a part of one.
+    pub part: Option<LinkPart>,
     /// Receive queues allocated. [`super::channels`] tells those in use.
     pub rx_queues: u32,
     /// Transmit queues allocated.

@@ -51,6 +51,7 @@ mod hook;
 mod look;
 mod monitor;
 mod programs;
+mod question;
 mod request;
 mod scratch;
 mod watch;
@@ -71,6 +72,7 @@ pub(crate) use hook::{INGRESS, ROOT};
 pub use look::{FILES_PERIOD, Switch};
 pub use monitor::Monitor;
 pub use programs::PROGRAMS_PERIOD;
+pub use question::Asker;
 
 /// Why the kernel's state could not be had.
 #[derive(Debug, Error)]
@@ -89,7 +91,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused a dump.
-    #[error("network namespace {name}: dump of {what}: {source}")]
+    #[error("network namespace {name}: asking for {what}: {source}")]
     Refused {
         /// The namespace.
         name: String,

@@ -110,6 +110,8 @@ impl Churn<'_> {
     fn burst(&mut self, size: usize) -> Result<()> {
         let chain = Chain::new(size)?;
         let sink = Sink::attach(chain.last(), Chain::IN, self.mark())?;
+        // nsplane takes devices that are up: not before the sink has this one.
+        chain.last().ip_batch(&format!("link set {} up\n", Chain::IN))?;
         let sender = Sender::default();
         let load = Load::full(Duration::from_secs(3600));
         let load = Load { rate: Some(self.args.rate.unwrap_or(RATE)), cpu: Some(self.cpu), ..load };
@@ -216,13 +218,17 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Addresses and routes of one: link i is 10.99.i.0/24, and all lies ahead.
+    /// Addresses and routes of one: link i is 10.99.i.0/24, and all lies ahead. The last
+    /// one's device stays down.
     fn setup(&self, i: usize) -> String {
         let last = self.spaces.len() - 1;
         let mut lines = String::new();
         if i > 0 {
             let (dev, net) = (Self::IN, i - 1);
-            let _ = writeln!(lines, "addr add 10.99.{net}.2/24 dev {dev}\nlink set {dev} up");
+            let _ = writeln!(lines, "addr add 10.99.{net}.2/24 dev {dev}");
+        }
+        if (1..last).contains(&i) {
+            let _ = writeln!(lines, "link set {} up", Self::IN);
         }
         if i < last {
             let dev = Self::OUT;

@@ -38,7 +38,7 @@ fn with(routes: impl IntoIterator<Item = Route>) -> Mirror {
     m
 }
 
-fn source(mirror: &Mirror) -> Source<'_> {
+pub(super) fn source(mirror: &Mirror) -> Source<'_> {
     // Local prefixes, which keep IPv4 with the kernel, are wanted here beside others.
     Source { mirror, bypass: &[Bypass::LocalPrefixes], ports: &PORTS }
 }

@@ -27,6 +27,7 @@ pub(in super::super) fn link(index: u32, up: bool) -> Link {
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
+        part: None,
         xdp_prog: 0,
     }
 }
