@@ -16,7 +16,7 @@ use crate::control::devices::{passed_over, unfit};
 use crate::control::mirror::Mirror;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::{
-    Link, LinkKind, LinkPart, MACVLAN_BRIDGE, MACVLAN_PRIVATE, MACVLAN_VEPA, Qdisc,
+    Hook, Link, LinkKind, LinkPart, MACVLAN_BRIDGE, MACVLAN_PRIVATE, MACVLAN_VEPA, Qdisc,
 };
 use crate::wire::vlan::Tags;
 
@@ -232,7 +232,7 @@ fn untouched(seen: &[Seen<'_>], (ns, ifindex): Device) -> bool {
     let acts = |q: &Qdisc| q.on_ingress() || q.on_egress();
     mirror.links.get(&ifindex).is_some_and(|l| l.part.is_none() && unfit(l).is_none())
         && !mirror.qdiscs(ifindex).any(acts)
-        && !mirror.hooks.values().flatten().any(|h| h.name.contains("chain netdev "))
+        && !mirror.hooks.values().flatten().any(Hook::on_device)
 }
 
 #[cfg(test)]
