@@ -1,11 +1,24 @@
 //! Answers as tables for people and as JSON for programs.
 
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
 use nsplane::control::view::{Amount, Counters, View};
+
+/// Writes to standard output.
+pub(crate) fn out(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `nsplane show routes | head` has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the answer"),
+    }
+}
 
 /// The rows of a view as a JSON array.
 pub(crate) fn json(view: &View) -> serde_json::Value {
     let rows = match view {
         View::Namespaces(v) => serde_json::to_value(v),
+        View::Selectors(v) => serde_json::to_value(v),
         View::Ports(v) => serde_json::to_value(v),
         View::Routes(v) => serde_json::to_value(v),
         View::Neighbors(v) => serde_json::to_value(v),
@@ -21,7 +34,10 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
 pub(crate) fn table(view: &View) -> String {
     match view {
         View::Namespaces(v) => columns(
-            &["NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "RESYNCS", "IPV4", "IPV6"],
+            &[
+                "NETNS", "COOKIE", "ID", "PORTS", "ROUTES4", "ROUTES6", "NEIGH", "RESYNCS", "IPV4",
+                "IPV6",
+            ],
             v.iter().map(|n| {
                 vec![
                     n.name.clone(),
@@ -38,12 +54,34 @@ pub(crate) fn table(view: &View) -> String {
             }),
         ),
         View::Resources(v) => columns(
-            &["NAMESPACES", "PORTS", "CLOSING", "SOCKETS", "FRAMES", "IN-RINGS", "MAP-PORTS", "MAP-ADDRS", "MAP-ROUTES"],
+            &[
+                "NAMESPACES",
+                "PORTS",
+                "CLOSING",
+                "SOCKETS",
+                "FRAMES",
+                "IN-RINGS",
+                "MAP-PORTS",
+                "MAP-ADDRS",
+                "MAP-ROUTES",
+            ],
             v.iter().map(|r| {
                 let of_maps = [r.map_ports, r.map_addresses, r.map_routes];
-                let held = [r.namespaces, r.ports, r.closing, r.sockets, r.frames as usize, r.frames_in_rings];
+                let held = [
+                    r.namespaces,
+                    r.ports,
+                    r.closing,
+                    r.sockets,
+                    r.frames as usize,
+                    r.frames_in_rings,
+                ];
                 held.iter().chain(&of_maps).map(usize::to_string).collect()
             }),
+        ),
+        View::Selectors(v) => columns(
+            &["SELECTOR", "NAMESPACES", "NOTE"],
+            v.iter()
+                .map(|s| vec![s.selector.clone(), dash(&s.namespaces.join(",")), dash(&s.note)]),
         ),
         View::Ports(v) => columns(
             &[

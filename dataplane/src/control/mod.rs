@@ -30,6 +30,7 @@ pub mod view;
 mod parts;
 mod query;
 mod refresh;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +38,9 @@ use std::time::Instant;
 
 use tracing::warn;
 
-pub use devices::{check, first_namespace};
+pub use devices::{Seen, check, first_namespace};
 pub use error::Error;
+pub use rules::{Driven, PortChanges};
 pub use settings::Settings;
 
 use crate::bpf::Bpf;
@@ -179,13 +181,6 @@ impl Control {
             self.reclaim(closed);
         }
         stopped
-    }
-
-    /// The namespace that a name belongs to.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<NsId> {
-        let found = self.namespaces.iter().find(|(_, n)| n.netns.name() == name);
-        found.map(|(i, _)| self.ns_id(i))
     }
 
     /// A namespace's handle.

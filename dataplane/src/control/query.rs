@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Control;
 use super::compile::PortSettings;
-use super::devices::unfit;
+use super::devices::{passed_over, unfit};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
 use crate::id::{IfIndex, NsId, PortId};
@@ -24,6 +24,8 @@ impl Control {
             Subject::Namespaces => {
                 View::Namespaces(chosen.iter().map(|(id, n)| namespace(*id, n)).collect())
             }
+            // The runtime knows them, and answers itself.
+            Subject::Selectors => View::Selectors(Vec::new()),
             Subject::Ports => View::Ports(
                 chosen.iter().flat_map(|(_, n)| self.ports_of(n).chain(not_ports(n))).collect(),
             ),
@@ -248,7 +250,7 @@ fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
             None => match unfit(l) {
                 Some(why) => why,
                 None if !l.up => "down: becomes a port when it is up".to_owned(),
-                None => "not chosen by --device".to_owned(),
+                None => passed_over(&n.rule, l).unwrap_or_default().to_owned(),
             },
         };
         view::Port {

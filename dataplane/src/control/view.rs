@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Subject {
     /// The namespaces that nsplane drives.
     Namespaces,
+    /// Selectors of namespaces, with what each means now.
+    Selectors,
     /// Devices that are ports, and devices that are not, with the reason.
     Ports,
     /// Routes as the workers know them.
@@ -35,6 +37,8 @@ pub enum Subject {
 pub enum View {
     /// To [`Subject::Namespaces`].
     Namespaces(Vec<Namespace>),
+    /// To [`Subject::Selectors`].
+    Selectors(Vec<Selector>),
     /// To [`Subject::Ports`].
     Ports(Vec<Port>),
     /// To [`Subject::Routes`].
@@ -100,6 +104,17 @@ pub struct Namespace {
     pub tier_v4: String,
     /// Who forwards IPv6.
     pub tier_v6: String,
+}
+
+/// A selector of namespaces, as the operator wrote it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Selector {
+    /// The selector.
+    pub selector: String,
+    /// The namespaces that are driven because of it.
+    pub namespaces: Vec<String>,
+    /// Why there are none; else empty.
+    pub note: String,
 }
 
 /// A device.

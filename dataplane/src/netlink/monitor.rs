@@ -62,12 +62,7 @@ impl Monitor {
                 .map_err(|e| call("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))?;
         }
         let socket = sys::readable::netlink(socket).map_err(|e| call("epoll_ctl", e))?;
-        Ok(Self {
-            socket,
-            name,
-            tally: Tally::default(),
-            hooks: Watch::open(ns)?,
-        })
+        Ok(Self { socket, name, tally: Tally::default(), hooks: Watch::open(ns)? })
     }
 
     /// Waits for events and returns all that are queued, at least one, at most
