@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`command`] | runs a program, its output in the error |
 //! | [`netns`] | a namespace that is gone when its guard is |
+//! | [`crowd`] | many namespaces with two devices each |
 //! | [`tenant`] | two hosts and a router, wired by veth pairs |
 //! | [`mover`] | two tenants alike, and a device that moves between them |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
 //! | [`frame`] | packets made byte by byte |
 //! | [`raw`] | sends and sees whole frames on a device |
+//! | [`programs`] | BPF programs and sockets of somebody else's |
 //! | [`flow`] | ping and TCP transfers between namespaces |
 //! | [`interrupt`] | Ctrl-C as a flag, for whoever has to clean up |
 //! | [`lab`] | a tenant under nsplane, probed packet by packet |
@@ -32,6 +34,7 @@
 #![deny(unsafe_code)]
 
 pub mod command;
+pub mod crowd;
 pub mod flow;
 pub mod frame;
 pub mod interrupt;
@@ -39,6 +42,8 @@ pub mod lab;
 pub mod mover;
 pub mod netns;
 pub mod process;
+#[allow(unsafe_code, reason = "system calls that std does not have")]
+pub mod programs;
 #[allow(unsafe_code, reason = "packet sockets")]
 pub mod raw;
 #[allow(unsafe_code, reason = "system calls that std does not have")]

@@ -30,6 +30,8 @@ impl Mover {
     pub const DEVICE: &'static str = "m0";
     /// The device's Ethernet address.
     pub const MAC: [u8; 6] = [2, 0, 0, 0, 0x0d, 1];
+    /// That of the host behind it.
+    pub const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0x0d, 2];
     /// The router's address on the device, with its length.
     pub const ROUTER: &'static str = "10.0.2.1/24";
 
@@ -42,7 +44,8 @@ impl Mover {
         let tenants = [Tenant::new("one", &spec)?, Tenant::new("two", &spec)?];
         let host = Netns::new("mover")?;
         let end = End { mac: Some(Self::MAC), ..End::new(tenants[0].router(), Self::DEVICE) };
-        veth(&end, &End::new(&host, Host::DEVICE))?;
+        let behind = End { mac: Some(Self::HOST_MAC), ..End::new(&host, Host::DEVICE) };
+        veth(&end, &behind)?;
         let mac = show_mac(Self::MAC);
         host.ip_batch(&format!(
             "addr add {address}/24 dev eth0\nneigh add 10.0.2.1 lladdr {mac} dev eth0\n\
@@ -50,7 +53,7 @@ impl Mover {
             address = Self::address(),
         ))?;
         let mover = Self { tenants, host, at: AtomicUsize::new(0) };
-        mover.arrive()?;
+        mover.arrive(false)?;
         Ok(mover)
     }
 
@@ -97,13 +100,18 @@ impl Mover {
         Ok(())
     }
 
-    /// What an operator does with a device that has come: address, up.
+    /// What an operator does with a device that has come: address, up. The host behind
+    /// it is a static neighbour, or is to be resolved (`arp`).
     ///
     /// # Errors
     /// `ip` failed.
-    pub fn arrive(&self) -> Result<()> {
+    pub fn arrive(&self, arp: bool) -> Result<()> {
         let (device, address) = (Self::DEVICE, Self::ROUTER);
-        let lines = format!("addr add {address} dev {device}\nlink set {device} up\n");
+        let mut lines = format!("addr add {address} dev {device}\nlink set {device} up\n");
+        if !arp {
+            let (host, mac) = (Self::address(), show_mac(Self::HOST_MAC));
+            lines += &format!("neigh add {host} lladdr {mac} dev {device}\n");
+        }
         self.router(self.at()).ip_batch(&lines)
     }
 }

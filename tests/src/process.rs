@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -164,6 +164,16 @@ impl Nsplane {
             serde_json::Value::Null => bail!("nsplane answers {line}"),
             rows => Ok(rows),
         }
+    }
+
+    /// `nsplane WORDS --api ...`: a command to this nsplane.
+    ///
+    /// # Errors
+    /// The command cannot be run.
+    pub fn tell(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--api").arg(self.api());
+        command.output().with_context(|| format!("cannot run {}", self.binary.display()))
     }
 
     /// How the process ended, if it did.

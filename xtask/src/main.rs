@@ -10,6 +10,7 @@ mod demo;
 mod ebpf;
 mod layers;
 mod progress;
+mod scale;
 mod setup;
 mod soak;
 mod stages;
@@ -52,6 +53,8 @@ enum Command {
     /// Move a device between tenants, or make and remove namespaces, many times under
     /// load: does anything leak, does anything grow.
     Soak(soak::Args),
+    /// Many namespaces: what each costs, and whether anything gets slow.
+    Scale(scale::Args),
     /// Measure one promise, nsplane beside the kernel.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -82,6 +85,7 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::Demo(args) => demo::demo(&root, args),
         Command::Soak(args) => soak::soak(&root, args),
+        Command::Scale(args) => scale::scale(&root, args),
         Command::Bench(args) => bench::bench(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::File;
 use super::check::check;
-use super::places::{Place, Places};
+use super::places::{Place, Places, Step};
 
 /// Something about a place of a config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Parsed {
     pub file: File,
     /// What it says, and probably does not mean.
     pub notes: Vec<String>,
+    /// Where each selector of namespaces stands.
+    pub selectors: Vec<Place>,
 }
 
 /// Reads a config file's text; `name` is the file's, for errors.
@@ -53,7 +55,9 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, Error> {
     let file: File = toml::from_str(text).map_err(|e| syntax(&e))?;
     let (mut findings, notes) = check(&file, &places);
     if findings.is_empty() {
-        return Ok(Parsed { file, notes: lines(name, &notes) });
+        let selector = |i| places.at(&[Step::Key("namespace"), Step::Nth(i), Step::Key("netns")]);
+        let selectors = (0..file.namespaces.len()).map(selector).collect();
+        return Ok(Parsed { file, notes: lines(name, &notes), selectors });
     }
     findings.sort_by_key(|f| f.place);
     Err(wrong(findings))

@@ -15,12 +15,14 @@ pub mod closer;
 pub mod compile;
 pub mod devices;
 pub mod error;
+pub mod following;
+pub mod ledger;
 pub mod links;
 pub mod mirror;
 pub mod namespaces;
 pub mod plan;
 pub mod ports;
-pub mod queues;
+
 pub mod settings;
 pub mod slots;
 pub mod targets;

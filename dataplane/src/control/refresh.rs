@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::{Compiled, KernelRoute, PortSettings, Which};
+use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
+use super::ledger::{Entry, Ledger};
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use crate::id::{IfIndex, NsId, PortId};
@@ -81,7 +82,15 @@ impl Control {
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
         let before = tiers.map(Clone::clone);
-        let changed = compiled.update(&state.mirror, &ports, what);
+        let passed = |l: &Ledger| l.entries.iter().filter(|e| e.bypassed).cloned().collect();
+        let bypassed: Vec<Entry> = passed(&compiled.ledger);
+        let (mirror, bypass) = (&state.mirror, &*state.rule.bypass);
+        let changed = compiled.update(Source { mirror, bypass, ports: &ports }, what);
+        let news = compiled.ledger.entries.iter().filter(|e| e.bypassed && !bypassed.contains(e));
+        for e in news {
+            let (netns, item, what) = (state.netns.name(), e.item.name, &e.used.what);
+            warn!(netns, item, what, "is bypassed, as the operator says: not obeyed");
+        }
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
         self.tell_tiers(ns, before);
@@ -92,7 +101,7 @@ impl Control {
     fn put_tables(&mut self, ns: NsId, changed: Which) {
         let tables = self.tables(ns, changed);
         self.world.namespaces[usize::from(ns.index)] = Some(Arc::new(tables));
-        self.weigh(ns);
+        self.put_shares(ns);
         if !changed.ports {
             return;
         }
@@ -119,6 +128,20 @@ impl Control {
         }
     }
 
+    /// What the namespace's rule gives it of the workers.
+    fn put_shares(&mut self, ns: NsId) {
+        let Some(rule) = self.namespace(ns).map(|n| n.rule.clone()) else { return };
+        let workers = u32::from(self.workers.count());
+        let index = usize::from(ns.index);
+        let world = &mut self.world;
+        if world.weights.len() <= index {
+            world.weights.resize(index + 1, 1);
+            world.punt_rates.resize(index + 1, 0);
+        }
+        world.weights[index] = u16::try_from(rule.weight).unwrap_or(u16::MAX);
+        world.punt_rates[index] = rule.punt_rate.map_or(0, |rate| (rate / workers).max(1));
+    }
+
     /// Logs it where a family of the namespace changed hands.
     fn tell_tiers(&self, ns: NsId, before: [Option<String>; 2]) {
         let Some(state) = self.namespace(ns) else { return };
@@ -131,17 +154,6 @@ impl Control {
                 None => info!(netns, family, "is forwarded by nsplane"),
             }
         }
-    }
-
-    /// Writes down what share of a worker's time the operator gives the namespace.
-    fn weigh(&mut self, ns: NsId) {
-        let rule = self.namespace(ns).map(|state| state.rule.weight);
-        let weight = u16::try_from(rule.unwrap_or(1)).unwrap_or(u16::MAX);
-        let index = usize::from(ns.index);
-        if self.world.weights.len() <= index {
-            self.world.weights.resize(index + 1, 1);
-        }
-        self.world.weights[index] = weight;
     }
 
     /// The namespace's tables; what did not change is shared with those before.

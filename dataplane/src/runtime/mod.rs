@@ -32,7 +32,7 @@ use crate::control::closer::Closer;
 use crate::control::error::told;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Seen, Settings};
-use crate::netns::{self, Chosen, Netns};
+use crate::netns::{self, Chosen, Netns, Selector};
 use crate::sys;
 use crate::xsk::{self, Frame, Mode, Region};
 use daemon::Daemon;
@@ -70,7 +70,7 @@ impl Config {
         let mut parsed = match &self.source {
             Source::Flags(rules) => {
                 let file = File { namespaces: rules.clone(), ..File::default() };
-                Parsed { file, notes: Vec::new() }
+                Parsed { file, notes: Vec::new(), selectors: Vec::new() }
             }
             Source::File(path) => {
                 let unreadable = |source| Error::Unreadable { path: path.clone(), source };
@@ -80,6 +80,28 @@ impl Config {
         };
         self.overrides.apply(&mut parsed.file);
         Ok(parsed)
+    }
+
+    /// Looks whether the selectors mean what can be waited for.
+    fn check_selectors(
+        &self,
+        parsed: &Parsed,
+        is_new: impl Fn(&Selector) -> bool,
+    ) -> Result<(), Error> {
+        for (i, rule) in parsed.file.namespaces.iter().enumerate() {
+            let Some(e) = netns::check(&rule.netns).err().filter(|_| is_new(&rule.netns)) else {
+                continue;
+            };
+            return Err(match (&self.source, parsed.selectors.get(i)) {
+                (Source::File(path), Some(place)) => {
+                    let finding = config::Finding { place: *place, what: e.to_string() };
+                    let name = path.display().to_string();
+                    Error::Config(config::Error { name, findings: vec![finding] })
+                }
+                _ => Error::Netns(e),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -203,16 +225,15 @@ impl Start {
 }
 
 async fn start_and_serve(config: &Config) -> Result<(), Error> {
-    let Parsed { file, notes } = config.load()?;
+    let parsed = config.load()?;
+    config.check_selectors(&parsed, |_| true)?;
+    let Parsed { file, notes, .. } = parsed;
     for note in notes {
         warn!("{note}");
     }
     let mut signals = Signals::new()?;
     let mut listeners = Listeners::new()?;
     let mut discovery = Discovery::new(rules(&file));
-    for rule in discovery.rules() {
-        netns::check(&rule.netns)?;
-    }
     listeners.watcher.watch(discovery.directories())?;
     let chosen = discovery.look()?;
     let strict = matches!(config.source, Source::Flags(_)) && all_there(&discovery, &chosen);

@@ -54,15 +54,12 @@ impl Daemon<'_> {
     }
 
     fn plan_anew(&self) -> Result<Plan, Error> {
-        let config::Parsed { file, notes } = self.config.load()?;
-        let rules = super::rules(&file);
+        let parsed = self.config.load()?;
         let old = self.discovery.rules();
-        for rule in &rules {
-            // A process that has ended since is nothing new.
-            if !old.iter().any(|o| o.netns == rule.netns) {
-                netns::check(&rule.netns)?;
-            }
-        }
+        // A process that has ended since is nothing new.
+        self.config.check_selectors(&parsed, |s| !old.iter().any(|o| o.netns == *s))?;
+        let config::Parsed { file, notes, .. } = parsed;
+        let rules = super::rules(&file);
         let selectors = selectors(&rules);
         let scan = netns::scan(&selectors)?;
         let chosen = scan.choose(&selectors);

@@ -183,8 +183,10 @@ struct Epoll {
 
 impl idle::Sleep for Epoll {
     fn watch(&mut self, fds: &mut dyn Iterator<Item = RawFd>) {
-        let now: Vec<RawFd> = fds.collect();
-        for fd in self.watched.drain(..).filter(|fd| !now.contains(fd)) {
+        let mut now: Vec<RawFd> = fds.collect();
+        // Sorted, for there may be thousands.
+        now.sort_unstable();
+        for fd in self.watched.drain(..).filter(|fd| now.binary_search(fd).is_err()) {
             // Closed already: then it has left the set by itself.
             let _ = self.poll.remove(fd);
         }

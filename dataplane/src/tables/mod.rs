@@ -26,6 +26,9 @@ pub struct World {
     /// Each namespace's share of a worker's time, relative to the others', by
     /// `NsId::index`; 1 where there is none.
     pub weights: Vec<u16>,
+    /// Packets a second that each namespace may punt through one worker, by
+    /// `NsId::index`; the worker's own setting where there is none.
+    pub punt_rates: Vec<u32>,
 }
 
 /// A port as the workers see it.

@@ -179,7 +179,8 @@ impl<Q: Queue> Worker<Q> {
     pub fn new(config: &Config, parts: Parts<Q>) -> Self {
         let Parts { memory, inbox, outbox, world, stats, punts, punt_bell, depot, mesh } = parts;
         let mut budget = Budget::new(config.punt_rate, config.punt_burst);
-        budget.reserve(world.get().namespaces.len());
+        let now = world.get();
+        budget.reserve(now.namespaces.len(), &now.punt_rates);
         let driver = Driver {
             id: config.id,
             memory,
@@ -315,7 +316,7 @@ impl<Q: Queue> Driver<Q> {
 
     /// Takes notice of a new world.
     fn heed(&mut self, world: &World) {
-        self.budget.reserve(world.namespaces.len());
+        self.budget.reserve(world.namespaces.len(), &world.punt_rates);
         if self.turns.is_stale(world, &self.queues) {
             self.index_queues(world);
         }

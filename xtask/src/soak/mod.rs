@@ -25,14 +25,14 @@ use sample::Sample;
 
 /// `cargo xtask soak`.
 #[derive(Clone, Debug, clap::Args)]
-#[group(id = "what", required = true)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["moves", "namespaces"]))]
 pub(crate) struct Args {
     /// Move a device so many times between two tenants alike, under load.
-    #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     moves: Option<u64>,
     /// Make and remove so many namespaces with two devices each, in bursts, with packets
     /// in them.
-    #[arg(long, group = "what", value_name = "N", value_parser = clap::value_parser!(u64).range(3..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..))]
     namespaces: Option<u64>,
     /// Decides how long the device stays each time, and in which order namespaces go.
     #[arg(long, default_value_t = 1)]
@@ -44,6 +44,10 @@ pub(crate) struct Args {
     /// Longest stay after packets flow again, in milliseconds.
     #[arg(long, default_value_t = 20, value_name = "MS")]
     stay_ms: u64,
+    /// The host behind the device is resolved anew after each move. The kernel asks at
+    /// once, and again after a second if the answer met an interface not yet ready.
+    #[arg(long)]
+    arp: bool,
     /// nsplane's worker threads.
     #[arg(long, default_value_t = 1)]
     workers: u16,
@@ -56,6 +60,21 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// So many moves, or so many namespaces.
+    pub(crate) fn of(moves: Option<u64>, namespaces: Option<u64>) -> Self {
+        Self {
+            moves,
+            namespaces,
+            seed: 1,
+            rate: None,
+            stay_ms: 20,
+            arp: false,
+            workers: 1,
+            kernel: false,
+            json: false,
+        }
+    }
+
     fn moves(&self) -> u64 {
         self.moves.unwrap_or(0)
     }

@@ -1,11 +1,16 @@
 //! What a process and the kernel hold for it, and whether it grows.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nsplane_bench::objects;
 use nsplane_tests::process::Nsplane;
+use nsplane_tests::wait::wait_until;
 use serde::Serialize;
+
+/// How long packets may be on their way when no more are sent.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// A look at everything that could grow, while no packet is on its way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -32,6 +37,8 @@ pub(super) struct Sample {
     pub(super) slab_kib: u64,
     /// Frames in rings of sockets.
     pub(super) frames_in_rings: u64,
+    /// Ports that are being closed.
+    pub(super) closing: u64,
     /// Frames that are nowhere: in no ring and in no thread's hands.
     pub(super) frames_missing: i64,
 }
@@ -43,6 +50,7 @@ impl Sample {
     /// nsplane does not answer, or `/proc` cannot be read.
     pub(super) fn take(nsplane: &Nsplane, done: u64, seconds: f64) -> Result<Self> {
         let memory = nsplane.ask("memory", None)?;
+        let resources = nsplane.ask("resources", None)?;
         let of_kernel = objects::count()?;
         let proc = format!("/proc/{}", nsplane.pid());
         let status = read(&format!("{proc}/status"))?;
@@ -63,8 +71,24 @@ impl Sample {
                 .unwrap_or(0),
             slab_kib: field(&read("/proc/meminfo")?, "SUnreclaim:").unwrap_or(0),
             frames_in_rings: memory[0]["rings"].as_u64().context("show memory has no rings")?,
+            closing: resources[0]["closing"].as_u64().context("show resources has no closing")?,
             frames_missing: memory[0]["moving"].as_i64().context("show memory has no moving")?,
         })
+    }
+
+    /// Looks until nothing is on its way any more; what is then still missing is lost.
+    ///
+    /// # Errors
+    /// As [`Sample::take`], or frames are lost.
+    pub(super) fn quiet(nsplane: &Nsplane, done: u64, seconds: f64) -> Result<Self> {
+        let mut last = Self::default();
+        let quiet = wait_until(QUIET, "all frames to be found", || {
+            let Ok(sample) = Self::take(nsplane, done, seconds) else { return false };
+            last = sample;
+            (last.frames_missing, last.closing) == (0, 0)
+        });
+        quiet.with_context(|| format!("without traffic: {last:?}"))?;
+        Ok(last)
     }
 
     /// What must not grow, with how much of it comes and goes by itself: pages of

@@ -352,6 +352,7 @@ fn any_world() -> impl Strategy<Value = World> {
     )
         .prop_map(|(ports, namespaces)| World {
             weights: Vec::new(),
+            punt_rates: Vec::new(),
             ports,
             namespaces: namespaces
                 .into_iter()

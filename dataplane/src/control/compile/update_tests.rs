@@ -1,0 +1,92 @@
+//! Compiling by parts against compiling whole: after any change the result is the same.
+
+use proptest::prelude::*;
+
+use super::super::mirror::tests::{hop, link, local, route};
+use super::tests::{add, forwarding, source};
+use super::*;
+use crate::control::mirror::Dirty;
+use crate::id::Mac;
+use crate::netlink::{Event, Hook, HookSource, Insert, Neighbor, Netconf, Qdisc, ROOT, Scope};
+
+/// A change of any kind that there is.
+fn change() -> impl Strategy<Value = Event> {
+    let dsts = vec!["10.0.0.0/24", "10.2.0.0/16", "0.0.0.0/0", "fd00:1::/64", "::/0"];
+    let route = (prop::sample::select(dsts), 1_u32..4, 0_u32..3).prop_map(|(dst, oif, via)| {
+        let gateway = format!("10.{oif}.0.{}", via + 1);
+        let gateway6 = format!("fd00:{oif}::{}", via + 1);
+        let via = if dst.contains(':') { gateway6 } else { gateway };
+        super::super::mirror::tests::route(dst, &[hop(oif, Some(&via))])
+    });
+    let neighbor = (1_u32..4, 0_u8..3, any::<bool>()).prop_map(|(oif, n, stale)| Neighbor {
+        ifindex: IfIndex(oif),
+        addr: IpAddr::from([10, 0, 0, n]),
+        mac: Some(Mac([2, 0, 0, 0, 1, n])),
+        state: if stale { 4 } else { 2 },
+    });
+    let hook = Hook { family: Some(Family::V4), name: "a hook".to_owned() };
+    prop_oneof![
+        4 => route.clone().prop_map(|r| Event::Route(r, Insert::Replace)),
+        2 => route.prop_map(Event::RouteGone),
+        4 => neighbor.prop_map(Event::Neighbor),
+        1 => (1_u32..4, 0_u8..3).prop_map(|(i, n)| Event::NeighborGone(IfIndex(i), [10, 0, 0, n].into())),
+        1 => (1_u32..4, any::<bool>()).prop_map(|(i, up)| Event::Link(link(i, up))),
+        1 => (1_u32..4).prop_map(|i| add(local(&format!("10.{i}.0.99"), i))),
+        1 => (1_u32..4, any::<bool>()).prop_map(|(i, on)| Event::Netconf(Netconf {
+            family: Family::V4,
+            scope: Scope::Device(IfIndex(i)),
+            forwarding: Some(on),
+            rp_filter: Some(u8::from(on)),
+            ..Netconf::silent(Family::V4)
+        })),
+        1 => any::<bool>().prop_map(move |on| {
+            Event::Hooks(HookSource::Nftables, if on { vec![hook.clone()] } else { Vec::new() })
+        }),
+        1 => (1_u32..4, any::<bool>()).prop_map(|(i, limits)| Event::Qdisc(Qdisc {
+            ifindex: IfIndex(i),
+            parent: ROOT,
+            kind: if limits { "tbf" } else { "fq" }.to_owned(),
+        })),
+        1 => Just(Event::Overrun),
+    ]
+}
+
+/// With next hops written out, whose numbers may differ.
+fn resolved(c: &Compiled) -> (Compiled, Vec<NextHop>) {
+    let hops = c.v4.iter().map(|r| r.2).chain(c.v6.iter().map(|r| r.2));
+    let hops = hops.map(|i| c.next_hops[i as usize]).collect();
+    let mut rest = c.clone();
+    rest.next_hops.clear();
+    rest.v4.iter_mut().for_each(|r| r.2 = 0);
+    rest.v6.iter_mut().for_each(|r| r.2 = 0);
+    (rest, hops)
+}
+
+proptest! {
+    #[test]
+    fn by_parts_as_whole(changes in prop::collection::vec(change(), 1..40)) {
+        let mut mirror = forwarding();
+        let mut parts = compile(source(&mirror));
+        for event in changes {
+            let before = resolved(&parts);
+            let dirty: Dirty = mirror.apply(event.clone());
+            let changed = parts.update(source(&mirror), dirty.into());
+            prop_assert_eq!(resolved(&parts), resolved(&compile(source(&mirror))), "{:?}", event);
+            prop_assert!(changed.any() || resolved(&parts) == before, "{:?} is not told of", event);
+        }
+    }
+}
+
+#[test]
+fn next_hops_of_routes_that_are_gone_do_not_pile_up() {
+    let mut mirror = forwarding();
+    let mut parts = compile(source(&mirror));
+    for n in 0..10 * UNUSED {
+        let via = format!("10.1.{}.{}", n / 250, n % 250 + 1);
+        let dirty = mirror
+            .apply(Event::Route(route("10.9.0.0/16", &[hop(1, Some(&via))]), Insert::Replace));
+        let _ = parts.update(source(&mirror), dirty.into());
+        assert!(parts.next_hops.len() <= 3 * UNUSED, "{}", parts.next_hops.len());
+    }
+    assert_eq!(resolved(&parts), resolved(&compile(source(&mirror))));
+}
