@@ -30,6 +30,7 @@ pub mod targets;
 pub mod totals;
 pub mod view;
 
+mod allot;
 mod parts;
 mod query;
 mod refresh;
