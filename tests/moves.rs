@@ -31,10 +31,17 @@ struct Lab {
     mover: Netns,
     near: Raw,
     nsplane: Nsplane,
+    /// What nsplane drives where it drives neither.
+    _bystander: Tenant,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::driving(&[0, 1])
+    }
+
+    /// nsplane drives these tenants only.
+    fn driving(driven: &[usize]) -> Self {
         let spec = TenantSpec { mac_seed: Some(9), ..TenantSpec::default() };
         let tenants = ["one", "two"].map(|label| Tenant::new(label, &spec).unwrap());
         let mover = Netns::new("mover").unwrap();
@@ -45,8 +52,13 @@ impl Lab {
         mover.ip(&format!("neigh add 10.0.2.1 lladdr {MAC} dev eth0")).unwrap();
         mover.ip("route add default via 10.0.2.1").unwrap();
         let near = Raw::open(&mover, Host::DEVICE).unwrap();
-        let nsplane = Nsplane::start(&tenants.each_ref().map(Tenant::router), &[]).unwrap();
-        let lab = Self { tenants, mover, near, nsplane };
+        let bystander = Tenant::new("by", &spec).unwrap();
+        let mut routers: Vec<&Netns> = driven.iter().map(|&t| tenants[t].router()).collect();
+        if routers.is_empty() {
+            routers.push(bystander.router());
+        }
+        let nsplane = Nsplane::start(&routers, &[]).unwrap();
+        let lab = Self { tenants, mover, near, nsplane, _bystander: bystander };
         lab.arrive(0);
         lab
     }
@@ -61,31 +73,43 @@ impl Lab {
     }
 
     fn is_port(&self, tenant: usize) -> bool {
-        let name = self.router(tenant).name();
-        let ports = self.nsplane.show("ports", &["--netns", name]).unwrap();
-        ports.as_array().unwrap().iter().any(|p| p["device"] == "m0" && p["port"] != "")
+        let ports = self.rows("ports", tenant);
+        ports.iter().any(|p| p["device"] == "m0" && p["port"] != "")
     }
 
     fn forwarded(&self, tenant: usize) -> u64 {
-        let name = self.router(tenant).name();
-        let counters = self.nsplane.show("counters", &["--netns", name]).unwrap();
-        counters[0]["userspace"]["forwarded"]["packets"].as_u64().unwrap()
+        let counters = self.rows("counters", tenant);
+        let of = |c: &serde_json::Value| c["userspace"]["forwarded"]["packets"].as_u64();
+        counters.iter().filter_map(of).sum()
+    }
+
+    /// What nsplane shows of a tenant; nothing where it does not drive it.
+    fn rows(&self, what: &str, tenant: usize) -> Vec<serde_json::Value> {
+        let all = self.nsplane.ask(what, None).unwrap();
+        let mut rows = all.as_array().unwrap().clone();
+        rows.retain(|row| row["netns"] == self.router(tenant).name());
+        rows
+    }
+
+    /// As [`Lab::arrives`], and it was a worker that forwarded it.
+    fn reaches(&self, tenant: usize, far: &[Raw; 2]) -> bool {
+        let before = self.forwarded(tenant);
+        self.arrives(tenant, far) && self.forwarded(tenant) > before
     }
 
     /// Sends from behind the moving device to host B; true if B of this tenant gets
-    /// it from a worker, and never one of the other's.
-    fn reaches(&self, tenant: usize, far: &[Raw; 2]) -> bool {
+    /// it, and never one of the other's.
+    fn arrives(&self, tenant: usize, far: &[Raw; 2]) -> bool {
         let mark = ["for-tenant-one", "for-tenant-two"][tenant].as_bytes();
         let macs = ([2, 0, 0, 0, 0x0d, 1], self.mover.mac(Host::DEVICE).unwrap());
         let src = "10.0.2.2".parse().unwrap();
         let frame = Udp::new(macs, src, Host::B.v4().into(), mark).bytes();
-        let before = self.forwarded(tenant);
         self.near.send(&frame).unwrap();
         let marked = |f: &[u8]| f.windows(mark.len()).any(|w| w == mark);
         let got = far[tenant].receive(Duration::from_millis(100), marked).is_some();
         let leaked = far[1 - tenant].receive(Duration::from_millis(1), marked);
         assert!(leaked.is_none(), "a packet for {tenant} came out at the other tenant");
-        got && self.forwarded(tenant) > before
+        got
     }
 
     /// Both tenants' hosts B send to the host behind the device; true if what this
@@ -249,4 +273,40 @@ impl Lab {
         work();
         command::run("kill", ["-CONT", &pid]).unwrap();
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn out_of_reach_and_back() {
+    let lab = Lab::driving(&[0]);
+    let far = far(&lab.tenants);
+    wait_until(SOON, "m0 to be a port", || lab.is_port(0)).unwrap();
+    for round in 1..=4 {
+        let tenant = round % 2;
+        let there = lab.router(tenant).name();
+        lab.router(1 - tenant).ip(&format!("link set m0 netns {there}")).unwrap();
+        lab.arrive(tenant);
+        if tenant == 0 {
+            lab.assert_works_in(0, &far);
+            continue;
+        }
+        wait_until(SOON, "packets by the kernel", || lab.arrives(1, &far)).unwrap();
+        let shown = || lab.rows("ports", 0).iter().any(|p| p["device"] == "m0");
+        wait_until(SOON, "nsplane to let it go", || !shown()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn moves_that_are_none_of_ours() {
+    let lab = Lab::driving(&[]);
+    let far = far(&lab.tenants);
+    for round in 1..=4 {
+        let tenant = round % 2;
+        let there = lab.router(tenant).name();
+        lab.router(1 - tenant).ip(&format!("link set m0 netns {there}")).unwrap();
+        lab.arrive(tenant);
+        wait_until(SOON, "packets by the kernel", || lab.arrives(tenant, &far)).unwrap();
+    }
+    assert_eq!(lab.nsplane.ask("ports", None).unwrap().as_array().unwrap().len(), 2);
 }

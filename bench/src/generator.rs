@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
@@ -119,6 +119,21 @@ impl<'a> Generator<'a> {
         let value = GeneratorValue(generator.template.generator);
         generator.map()?.set(0, value, 0).context("cannot write the GENERATOR map")?;
         Ok(generator)
+    }
+
+    /// Sends `frame` from now on. Sequence numbers go on.
+    ///
+    /// # Errors
+    /// A frame that cannot be, or of the other family.
+    pub fn set_frame(&mut self, frame: &Frame) -> Result<()> {
+        let mut template = frame.template()?;
+        ensure!(template.v6 == self.template.v6, "a generator keeps to one family");
+        template.generator.sequence = self.sequence()?;
+        self.map()?
+            .set(0, GeneratorValue(template.generator), 0)
+            .context("cannot write the GENERATOR map")?;
+        self.template = template;
+        Ok(())
     }
 
     /// Sends, until the load is done or `stop` is true. Sequence numbers go on

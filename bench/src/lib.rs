@@ -6,6 +6,7 @@
 //! | [`frame`] | what the packets look like |
 //! | [`generator`] | sends them out of a device, at full rate or paced |
 //! | [`sink`] | counts what arrives at a device, own and leaked |
+//! | [`objects`] | how many eBPF objects the kernel holds |
 //!
 //! Each packet carries the mark of its tenant, a sequence number and the time it
 //! was made at. A packet that a sink sees with another mark than its own has
@@ -15,6 +16,7 @@
 pub mod frame;
 pub mod generator;
 mod object;
+pub mod objects;
 pub mod sink;
 #[allow(unsafe_code, reason = "one system call that std does not have")]
 mod sys;

@@ -138,7 +138,7 @@ fn publish_one(bencher: Bencher<'_, '_>) {
     let id = |n| NsId { index: n as u16, generation: 1 };
     let namespace = |n| Arc::new(Namespace { id: Some(id(n)), ..Namespace::default() });
     let namespaces = (0..NAMESPACES).map(|n| Some(namespace(n))).collect();
-    let mut world = World { namespaces, ports: vec![None; 2 * NAMESPACES] };
+    let mut world = World { namespaces, ports: vec![None; 2 * NAMESPACES], ..World::default() };
     let mut publisher = Publisher::new(Arc::new(world.clone()));
     let mut at = 0;
     bencher.bench_local(|| {

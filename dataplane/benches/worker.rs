@@ -9,6 +9,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use nsplane::id::{PortId, WorkerId};
 use nsplane::sync::Doorbell;
+use nsplane::worker::sim::Sizes;
 use nsplane::worker::sim::scene::{self, Scene, Setup};
 use nsplane::worker::stages;
 
@@ -34,9 +35,67 @@ fn round_of_256(bencher: Bencher<'_, '_>, family: &str) {
             }
         })
         .bench_local_values(|()| {
-            let round = scene.borrow_mut().workers[0].round(1);
-            assert_eq!(round.packets, 256);
+            let mut done = 0;
+            while done < 256 {
+                done += scene.borrow_mut().workers[0].round(1).packets;
+            }
         });
+}
+
+/// As above between two workers: one receives and hands over, the other sends.
+#[divan::bench(args = [1, 64], sample_size = 1, sample_count = 4000)]
+fn handed_over_256(bencher: Bencher<'_, '_>, at_once: usize) {
+    let bell = |_: WorkerId| Doorbell::new(Box::new(|| ()));
+    let setup = Setup { workers: 2, mesh_depth: 1024, ..Setup::default() };
+    let scene = RefCell::new(Scene::new(scene::world(1, 1), &setup, bell));
+    scene.borrow_mut().workers.iter_mut().for_each(|worker| {
+        let _ = worker.round(0);
+    });
+    let packet = packet(PortId(0), "ipv4");
+    bencher.counter(ItemsCount::new(256_u64)).bench_local(|| {
+        let mut scene = scene.borrow_mut();
+        for _ in 0..256 / at_once {
+            for _ in 0..at_once {
+                assert!(scene.wires[0][0].deliver(scene::tag(PortId(0)), &packet));
+            }
+            while scene.workers[0].round(1).packets > 0 {}
+        }
+        while scene.workers[1].round(1).packets > 0 {}
+    });
+}
+
+/// A round that finds nothing, over so many tenants of two ports.
+#[divan::bench(args = [1, 10, 100, 500])]
+fn idle_round(bencher: Bencher<'_, '_>, tenants: u16) {
+    let mut scene = idle_scene(tenants);
+    bencher.bench_local(|| scene.workers[0].round(1));
+}
+
+/// A batch of one tenant among so many idle ones.
+#[divan::bench(args = [1, 10, 100, 500], sample_size = 1, sample_count = 4000)]
+fn batch_of_64_among(bencher: Bencher<'_, '_>, tenants: u16) {
+    let scene = RefCell::new(idle_scene(tenants));
+    let packet = packet(PortId(0), "ipv4");
+    bencher
+        .counter(ItemsCount::new(64_u64))
+        .with_inputs(|| {
+            let wire = &scene.borrow().wires[0][0];
+            (0..64).for_each(|_| assert!(wire.deliver(scene::tag(PortId(0)), &packet)));
+        })
+        .bench_local_values(|()| {
+            let mut done = 0;
+            while done < 64 {
+                done += scene.borrow_mut().workers[0].round(1).packets;
+            }
+        });
+}
+
+fn idle_scene(tenants: u16) -> Scene {
+    let bell = |_: WorkerId| Doorbell::new(Box::new(|| ()));
+    let setup = Setup { sizes: Sizes::all(64), frames: 160 * 1024, ..Setup::default() };
+    let mut scene = Scene::new(scene::world(tenants, 1), &setup, bell);
+    let _ = scene.workers[0].round(0);
+    scene
 }
 
 /// The decision alone, on a packet in the cache.

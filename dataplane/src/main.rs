@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             cli::run::run(args)
         }
         Command::Show(args) => cli::show::show(args),
+        Command::Reload(args) => cli::reload::reload(args),
+        Command::Config { command } => cli::config::config(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

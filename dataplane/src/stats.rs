@@ -28,11 +28,17 @@ pub enum DropReason {
     PuntLimit,
     /// The queue to the punt thread was full.
     PuntFull,
+    /// The namespace had more frames in transmit rings than its share.
+    TxShare,
+    /// The namespace had more packets waiting at the other worker than its share.
+    HandoverShare,
+    /// The namespace had more packets waiting to be punted than its share.
+    PuntShare,
 }
 
 impl DropReason {
     /// Number of reasons.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 10;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Stale,
@@ -42,6 +48,9 @@ impl DropReason {
         Self::HandoverFull,
         Self::PuntLimit,
         Self::PuntFull,
+        Self::TxShare,
+        Self::HandoverShare,
+        Self::PuntShare,
     ];
 
     /// The name shown to users.
@@ -55,6 +64,9 @@ impl DropReason {
             Self::HandoverFull => "handover_full",
             Self::PuntLimit => "punt_limit",
             Self::PuntFull => "punt_full",
+            Self::TxShare => "tx_share",
+            Self::HandoverShare => "handover_share",
+            Self::PuntShare => "punt_share",
         }
     }
 }
@@ -131,6 +143,13 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Makes it `n`, where it says how much there is now. Only the owning thread may
+    /// call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value, from any thread.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -179,6 +198,8 @@ pub struct WorkerStats {
     pub packets: Count,
     /// Packets handed to another worker.
     pub handed_over: Count,
+    /// Free frames that the worker holds, at the end of its last round.
+    pub free_frames: Count,
 }
 
 impl WorkerStats {
@@ -193,6 +214,7 @@ impl WorkerStats {
             kicks: Count::default(),
             packets: Count::default(),
             handed_over: Count::default(),
+            free_frames: Count::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! | [`netns`] | a namespace that is gone when its guard is |
 //! | [`crowd`] | many namespaces with two devices each |
 //! | [`tenant`] | two hosts and a router, wired by veth pairs |
+//! | [`mover`] | two tenants alike, and a device that moves between them |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
 //! | [`frame`] | packets made byte by byte |
 //! | [`raw`] | sends and sees whole frames on a device |
@@ -37,6 +38,7 @@ pub mod flow;
 pub mod frame;
 pub mod interrupt;
 pub mod lab;
+pub mod mover;
 pub mod netns;
 pub mod process;
 #[allow(unsafe_code, reason = "packet sockets")]

@@ -1,9 +1,11 @@
 //! `nsplane` as a child process.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -139,6 +141,39 @@ impl Nsplane {
         let text = command::run(&self.binary.to_string_lossy(), words.into_iter().chain(args))?;
         serde_json::from_str(&text)
             .with_context(|| format!("`nsplane show {what} --json` printed no JSON: {text}"))
+    }
+
+    /// Asks over the API's socket, without a process in between: `what` as `nsplane
+    /// show` takes it. Returns the rows.
+    ///
+    /// # Errors
+    /// Nobody answers, or the answer is an error.
+    pub fn ask(&self, what: &str, netns: Option<&Netns>) -> Result<serde_json::Value> {
+        let mut request = serde_json::json!({ "show": what });
+        if let Some(netns) = netns {
+            request["netns"] = netns.name().into();
+        }
+        let mut stream = UnixStream::connect(self.api()).context("connecting to nsplane")?;
+        stream.set_read_timeout(Some(STOP)).context("setting a timeout")?;
+        stream.write_all(format!("{request}\n").as_bytes()).context("asking nsplane")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).context("waiting for nsplane's answer")?;
+        let mut answer: serde_json::Value =
+            serde_json::from_str(&line).with_context(|| format!("nsplane answers {line:?}"))?;
+        match answer["ok"][what].take() {
+            serde_json::Value::Null => bail!("nsplane answers {line}"),
+            rows => Ok(rows),
+        }
+    }
+
+    /// `nsplane WORDS --api ...`: a command to this nsplane.
+    ///
+    /// # Errors
+    /// The command cannot be run.
+    pub fn tell(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--api").arg(self.api());
+        command.output().with_context(|| format!("cannot run {}", self.binary.display()))
     }
 
     /// How the process ended, if it did.

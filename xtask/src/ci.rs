@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::setup::{found, setup};
 use crate::stages::Stages;
 use crate::testing::{self, add_stages};
-use crate::{cargo, demo, ebpf, layers};
+use crate::{cargo, demo, ebpf, layers, soak};
 
 /// Runs all checks and prints a summary.
 ///
@@ -29,8 +29,12 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     stages.command("documentation", &mut doc);
     if nsplane_tests::netns::is_root() {
         stages.run("demo of 2 seconds", || demo::demo(root, &demo::Args::of_seconds(2)));
+        let moves = soak::Args::of(Some(50), None);
+        stages.run("soak of 50 moves", || soak::soak(root, &moves));
+        let namespaces = soak::Args::of(None, Some(40));
+        stages.run("soak of 40 namespaces", || soak::soak(root, &namespaces));
     } else {
-        stages.leave_out("demo: it needs root");
+        stages.leave_out("demo and soak: they need root");
     }
     stages.finish()
 }

@@ -11,6 +11,7 @@ mod layers;
 mod progress;
 mod scale;
 mod setup;
+mod soak;
 mod stages;
 mod testing;
 
@@ -48,6 +49,9 @@ enum Command {
     },
     /// Two tenants with the same addresses, routed by the kernel, then by nsplane.
     Demo(demo::Args),
+    /// Move a device between tenants, or make and remove namespaces, many times under
+    /// load: does anything leak, does anything grow.
+    Soak(soak::Args),
     /// Many namespaces: what each costs, and whether anything gets slow.
     Scale(scale::Args),
     /// Unit and property tests; as root the namespace tests too.
@@ -76,6 +80,7 @@ fn run(command: &Command) -> Result<()> {
             if *check { ebpf::check_committed(&root).map(drop) } else { ebpf::build_all(&root) }
         }
         Command::Demo(args) => demo::demo(&root, args),
+        Command::Soak(args) => soak::soak(&root, args),
         Command::Scale(args) => scale::scale(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),

@@ -1,12 +1,12 @@
-//! The client's side, blocking: `nsplane show`, tests.
+//! The client's side, blocking: `nsplane show` and `reload`, tests.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Request, Response};
-use crate::control::view::View;
+use super::{Reloaded, Request, Response};
+use crate::control::view::{Subject, View};
 
 /// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,16 +29,44 @@ pub enum ClientError {
     /// The answer is not of this version.
     #[error("an answer that this version does not understand (is the nsplane that runs another?)")]
     Answer(#[from] serde_json::Error),
+    /// The answer is to another question.
+    #[error("an answer to another question (is the nsplane that runs another version?)")]
+    Other,
     /// nsplane said no.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Asks the nsplane that listens at `path`.
+/// Asks the nsplane that listens at `path` to show something.
 ///
 /// # Errors
 /// Nobody answers there, or the answer is an error.
-pub fn ask(path: &Path, request: &Request) -> Result<View, ClientError> {
+pub fn show(path: &Path, show: Subject, netns: Option<String>) -> Result<View, ClientError> {
+    match ask(path, &Request::Show { show, netns })? {
+        Response::Ok(view) => Ok(view),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Tells the nsplane that listens at `path` to read its config again.
+///
+/// # Errors
+/// Nobody answers there, or what is wrong with the config.
+pub fn reload(path: &Path) -> Result<Reloaded, ClientError> {
+    match ask(path, &Request::Reload)? {
+        Response::Reloaded(report) => Ok(report),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn unexpected(response: Response) -> ClientError {
+    match response {
+        Response::Error(why) => ClientError::Refused(why),
+        _ => ClientError::Other,
+    }
+}
+
+fn ask(path: &Path, request: &Request) -> Result<Response, ClientError> {
     let mut stream = UnixStream::connect(path)
         .map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -50,8 +78,5 @@ pub fn ask(path: &Path, request: &Request) -> Result<View, ClientError> {
     if BufReader::new(stream).read_line(&mut answer)? == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
-    match serde_json::from_str(&answer)? {
-        Response::Ok(view) => Ok(view),
-        Response::Error(why) => Err(ClientError::Refused(why)),
-    }
+    Ok(serde_json::from_str(&answer)?)
 }

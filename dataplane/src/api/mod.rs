@@ -1,6 +1,8 @@
 //! The API: one line of JSON in, one line of JSON out, over a unix socket.
 //!
 //! ```text
+//! > {"reload":true}
+//! < {"reloaded":{"taken_in":["green"],...}}
 //! > {"show":"ports","netns":"blue"}
 //! < {"ok":{"ports":[...]}}
 //! < {"error":"no namespace \"blue\" here; there are: red"}
@@ -11,11 +13,13 @@
 //! mode (0600: root, or whoever runs nsplane).
 
 mod client;
+mod reload;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientError, ask};
+pub use client::{ClientError, reload, show};
+pub use reload::{ChangedNamespace, Reloaded};
 pub use server::{Call, ListenError, Listener};
 
 use crate::control::view::{Subject, View};
@@ -23,14 +27,52 @@ use crate::control::view::{Subject, View};
 /// Longest request that is read, in bytes.
 const MAX_REQUEST: u64 = 4096;
 
-/// A question.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
-    /// What to show.
-    pub show: Subject,
-    /// Of this namespace only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub netns: Option<String>,
+/// A question or an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Line", into = "Line")]
+pub enum Request {
+    /// Show something.
+    Show {
+        /// What.
+        show: Subject,
+        /// Of this namespace only.
+        netns: Option<String>,
+    },
+    /// Read the config file again and apply it.
+    Reload,
+}
+
+/// A request as it is written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    show: Option<Subject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reload: bool,
+}
+
+impl TryFrom<Line> for Request {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        match line {
+            Line { show: Some(show), netns, reload: false } => Ok(Self::Show { show, netns }),
+            Line { show: None, netns: None, reload: true } => Ok(Self::Reload),
+            _ => Err("it has either `show`, with or without `netns`, or `reload`"),
+        }
+    }
+}
+
+impl From<Request> for Line {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::Show { show, netns } => Self { show: Some(show), netns, reload: false },
+            Request::Reload => Self { reload: true, ..Self::default() },
+        }
+    }
 }
 
 /// An answer.
@@ -39,6 +81,8 @@ pub struct Request {
 pub enum Response {
     /// What was asked for.
     Ok(View),
+    /// What a new config changed.
+    Reloaded(Reloaded),
     /// Why not.
     Error(String),
 }

@@ -133,7 +133,7 @@ async fn answer(line: &str, calls: &mpsc::Sender<Call>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ClientError, ask};
+    use crate::api::{ClientError, reload, show};
     use crate::control::view::{Subject, View};
 
     #[test]
@@ -156,14 +156,13 @@ mod tests {
             assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
             let (tx, mut calls) = mpsc::channel::<Call>(4);
             let client_path = path.clone();
-            let client = tokio::task::spawn_blocking(move || {
-                let request = Request { show: Subject::Workers, netns: None };
-                ask(&client_path, &request)
-            });
+            let client =
+                tokio::task::spawn_blocking(move || show(&client_path, Subject::Workers, None));
             let serve = async { listener.serve(tx).await };
             let control = async {
                 let call = calls.recv().await.unwrap();
-                assert_eq!(call.request.show, Subject::Workers);
+                let show = Subject::Workers;
+                assert_eq!(call.request, Request::Show { show, netns: None });
                 call.reply.send(Response::Ok(View::Workers(Vec::new()))).unwrap();
                 client.await.unwrap()
             };
@@ -173,7 +172,18 @@ mod tests {
             }
         });
         assert!(!path.exists(), "the socket's file is left behind");
-        let request = Request { show: Subject::Workers, netns: None };
-        assert!(matches!(ask(&path, &request), Err(ClientError::Connect { .. })));
+        assert!(matches!(reload(&path), Err(ClientError::Connect { .. })));
+    }
+
+    #[test]
+    fn requests_are_what_scripts_write() {
+        let read = |line: &str| serde_json::from_str::<Request>(line);
+        let ports = Request::Show { show: Subject::Ports, netns: Some("blue".to_owned()) };
+        assert_eq!(read(r#"{"show":"ports","netns":"blue"}"#).unwrap(), ports);
+        assert_eq!(read(r#"{"reload":true}"#).unwrap(), Request::Reload);
+        assert_eq!(serde_json::to_string(&Request::Reload).unwrap(), r#"{"reload":true}"#);
+        for wrong in ["{}", r#"{"show":"ports","reload":true}"#, r#"{"shwo":"ports"}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! The command line.
 
+pub(crate) mod config;
 pub(crate) mod print;
+pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod show;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use nsplane::config::{Bind, Xdp};
 use nsplane::control::view::Subject;
-use nsplane::netns::Selector;
+use nsplane::netns::{Pattern, Selector};
 
 /// Forwards the packets of many network namespaces over AF_XDP.
 ///
@@ -27,76 +30,108 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Drive the devices of namespaces, in the foreground, until SIGTERM or SIGINT.
+    ///
+    /// Which namespaces is said by --netns and --all, or by a config file. A selector that
+    /// means no namespace is waited for; `nsplane show selectors` tells which do. SIGHUP
+    /// reads the config file again, as `nsplane reload` does.
     Run(Box<Run>),
     /// Show what a running nsplane does.
     Show(Show),
+    /// Let a running nsplane read its config file again, and print what changes.
+    ///
+    /// A file that is wrong changes nothing. What only a restart can change is told, and
+    /// all else is applied.
+    Reload(Reload),
+    /// Look at config files; no running nsplane is needed.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// `nsplane config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say what is wrong with a config file, each thing with its line and column.
+    Check {
+        /// The config file.
+        file: PathBuf,
+    },
+    /// Print a complete config file with comments, whose values are the defaults.
+    ShowDefaults,
 }
 
 /// `nsplane run`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// A namespace: its name (`ip netns`), a path to it, or `pid:N`. May be repeated.
-    #[arg(long = "netns", value_name = "NETNS", required_unless_present = "all")]
+    /// Namespaces: a name (`blue`, `tenant-*`), `docker:*`, `cni:*`, `podman:*`, a path,
+    /// `pid:N`, `proc:COMMAND` (those without a name, by the processes in them), or
+    /// `!NETNS` to leave some out. May be repeated; the first that fits counts.
+    #[arg(
+        long = "netns",
+        value_name = "NETNS",
+        required_unless_present_any = ["all", "config"],
+        conflicts_with = "config"
+    )]
     pub(crate) netns: Vec<Selector>,
-    /// All named namespaces (/run/netns, /var/run/docker/netns), and those that later
-    /// get a name in /run/netns.
-    #[arg(long)]
+    /// All namespaces that have a name, also those that get one later: the same as
+    /// `--netns '*'`.
+    #[arg(long, conflicts_with = "config")]
     pub(crate) all: bool,
-    /// Only these devices become ports. May be repeated.
-    #[arg(long = "device", value_name = "DEV")]
-    pub(crate) devices: Vec<String>,
-    /// Number of worker threads.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) workers: u16,
+    /// Only these devices become ports; `*` and `?` are wildcards. May be repeated.
+    #[arg(long = "device", value_name = "DEV", conflicts_with = "config")]
+    pub(crate) devices: Vec<Pattern>,
+    /// A config file, which says all that these options do and more; see `nsplane config
+    /// show-defaults`. The options below count more than the file, also when it is read
+    /// again.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Number of worker threads [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
     /// Processors to pin the workers to, in their order. Without it the last
     /// processors of this process' set, one each.
     #[arg(long, value_delimiter = ',', value_name = "CPU")]
     pub(crate) pin: Vec<usize>,
-    /// How the sockets are bound. Zero-copy needs a driver that can, on every port.
-    #[arg(long, value_enum, default_value_t = Bind::Copy)]
-    pub(crate) bind: Bind,
-    /// How the XDP program is attached: native where the driver can, else generic.
-    #[arg(long, value_enum, default_value_t = Xdp::Auto)]
-    pub(crate) xdp: Xdp,
-    /// Frames of memory shared with the kernel. Ports share them: with the default some
-    /// hundred queues can receive; the first have most.
-    #[arg(long, default_value_t = 32_768)]
-    pub(crate) frames: u32,
+    /// How the sockets are bound [default: copy]. Zero-copy needs a driver that can, on
+    /// every port.
+    #[arg(long, value_enum)]
+    pub(crate) bind: Option<Bind>,
+    /// How the XDP program is attached [default: auto, which is native where the driver
+    /// can, else generic].
+    #[arg(long, value_enum)]
+    pub(crate) xdp: Option<Xdp>,
+    /// Frames of memory shared with the kernel [default: 32768]. Ports share them: with
+    /// the default some hundred queues can receive; the first have most.
+    #[arg(long)]
+    pub(crate) frames: Option<u32>,
     /// Bytes a frame: 2048, or 4096 for MTUs above 1778 and for zero-copy. The default
     /// is the least that the way of binding allows.
     #[arg(long)]
     pub(crate) frame_size: Option<u32>,
-    /// Entries of each AF_XDP ring, a power of two.
-    #[arg(long, default_value_t = 1024)]
-    pub(crate) ring_size: u32,
-    /// Most ports at one time.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) max_ports: u16,
-    /// Packets a second that each namespace may hand to its kernel from userspace.
-    #[arg(long, default_value_t = 20_000)]
-    pub(crate) punt_rate: u32,
+    /// Entries of each AF_XDP ring, a power of two [default: 1024].
+    #[arg(long)]
+    pub(crate) ring_size: Option<u32>,
+    /// Most ports at one time [default: 1024].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_ports: Option<u16>,
+    /// Packets a second that each namespace may hand to its kernel from userspace
+    /// [default: 20000].
+    #[arg(long)]
+    pub(crate) punt_rate: Option<u32>,
     #[command(flatten)]
     pub(crate) api: Api,
 }
 
-/// How sockets are bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Bind {
-    /// The kernel copies: every device can do it.
-    Copy,
-    /// The device reads and writes our memory.
-    ZeroCopy,
-}
-
-/// How the program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Xdp {
-    /// Native where the driver can, else generic.
-    Auto,
-    /// In the driver.
-    Native,
-    /// In the stack, for every device.
-    Generic,
+/// `nsplane reload`.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) api: Api,
 }
 
 /// Where the running nsplane listens.

@@ -1,16 +1,30 @@
 //! Answers as tables for people and as JSON for programs.
 
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
 use nsplane::control::view::{Amount, Counters, View};
+
+/// Writes to standard output.
+pub(crate) fn out(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // `nsplane show routes | head` has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the answer"),
+    }
+}
 
 /// The rows of a view as a JSON array.
 pub(crate) fn json(view: &View) -> serde_json::Value {
     let rows = match view {
         View::Namespaces(v) => serde_json::to_value(v),
+        View::Selectors(v) => serde_json::to_value(v),
         View::Ports(v) => serde_json::to_value(v),
         View::Routes(v) => serde_json::to_value(v),
         View::Neighbors(v) => serde_json::to_value(v),
         View::Workers(v) => serde_json::to_value(v),
         View::Counters(v) => serde_json::to_value(v),
+        View::Memory(v) => serde_json::to_value(v),
         View::Resources(v) => serde_json::to_value(v),
     };
     rows.unwrap_or_default()
@@ -63,6 +77,11 @@ pub(crate) fn table(view: &View) -> String {
                 ];
                 held.iter().chain(&of_maps).map(usize::to_string).collect()
             }),
+        ),
+        View::Selectors(v) => columns(
+            &["SELECTOR", "NAMESPACES", "NOTE"],
+            v.iter()
+                .map(|s| vec![s.selector.clone(), dash(&s.namespaces.join(",")), dash(&s.note)]),
         ),
         View::Ports(v) => columns(
             &[
@@ -125,6 +144,13 @@ pub(crate) fn table(view: &View) -> String {
                     w.sleeps.to_string(),
                     w.kicks.to_string(),
                 ]
+            }),
+        ),
+        View::Memory(v) => columns(
+            &["FRAMES", "RINGS", "WORKERS", "PUNT", "FREE", "MOVING"],
+            v.iter().map(|m| {
+                let places = [m.frames, m.rings, m.workers, m.punt, m.free].map(|n| n.to_string());
+                places.into_iter().chain([m.moving.to_string()]).collect()
             }),
         ),
         View::Counters(v) => {

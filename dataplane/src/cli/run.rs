@@ -1,39 +1,43 @@
 //! `nsplane run`: arguments into a configuration.
 
-use anyhow::Result;
-use nsplane::{bpf, control, runtime, xsk};
+use anyhow::{Context as _, Result};
+use nsplane::config::{Namespace, Overrides};
+use nsplane::netns::Selector;
+use nsplane::runtime::{self, Source};
 
-use super::{Bind, Run, Xdp};
+use super::Run;
 
 /// Runs the command.
 pub(crate) fn run(args: &Run) -> Result<()> {
-    let mode = match args.bind {
-        Bind::Copy => xsk::Mode::Copy,
-        Bind::ZeroCopy => xsk::Mode::ZeroCopy,
+    let source = match &args.config {
+        // Read again later, from wherever.
+        Some(path) => Source::File(std::path::absolute(path).context("finding the config file")?),
+        None => Source::Flags(rules(args)),
     };
-    let config = runtime::Config {
-        selectors: args.netns.clone(),
-        all: args.all,
-        settings: control::Settings {
-            devices: args.devices.clone(),
-            strict: !args.all,
-            xdp: match args.xdp {
-                Xdp::Auto => bpf::AttachMode::Auto,
-                Xdp::Native => bpf::AttachMode::Native,
-                Xdp::Generic => bpf::AttachMode::Generic,
-            },
-            memory: xsk::Options {
-                frames: args.frames,
-                frame_size: args.frame_size.unwrap_or_else(|| mode.least_frame_size()),
-                ring_size: args.ring_size,
-                mode,
-            },
-            max_ports: args.max_ports,
-        },
-        workers: args.workers,
-        pin: args.pin.clone(),
-        punt_rate: args.punt_rate,
-        api: args.api.path.clone(),
-    };
+    let config = runtime::Config { source, overrides: overrides(args), api: args.api.path.clone() };
     Ok(runtime::run(&config)?)
+}
+
+/// The selectors in their order; `--all` comes last.
+fn rules(args: &Run) -> Vec<Namespace> {
+    let all = args.all.then(Selector::all);
+    let rule = |netns| Namespace { devices: args.devices.clone(), ..Namespace::of(netns) };
+    let exclude_or_rule = |netns: Selector| {
+        if netns.is_exclude() { Namespace::of(netns) } else { rule(netns) }
+    };
+    args.netns.iter().cloned().chain(all).map(exclude_or_rule).collect()
+}
+
+fn overrides(args: &Run) -> Overrides {
+    Overrides {
+        workers: args.workers,
+        pin: (!args.pin.is_empty()).then(|| args.pin.clone()),
+        bind: args.bind,
+        xdp: args.xdp,
+        frames: args.frames,
+        frame_size: args.frame_size,
+        ring_size: args.ring_size,
+        max_ports: args.max_ports,
+        punt_rate: args.punt_rate,
+    }
 }

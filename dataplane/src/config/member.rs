@@ -1,11 +1,13 @@
 //! Parts of a port that belong to another namespace than the port itself.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::Deserialize;
 
 use crate::id::Mac;
 
 /// `[[member]]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Member {
     /// The namespace whose packets they are, by its name.
@@ -15,12 +17,11 @@ pub struct Member {
     /// The port that they come in on and go out of.
     pub port: PortRef,
     /// Which of the port's packets.
-    #[serde(flatten)]
     pub matches: Match,
 }
 
 /// A device of a namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PortRef {
     /// Its namespace, by name.
@@ -30,8 +31,7 @@ pub struct PortRef {
 }
 
 /// Which packets of a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// Those that carry exactly these tags, the outer one first; one or two.
     Vlan(Vec<VlanTag>),
@@ -41,8 +41,45 @@ pub enum Match {
     Mac(Mac),
 }
 
+impl Match {
+    /// The key that it is written with.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Vlan(_) => "vlan",
+            Self::Queue(_) => "queue",
+            Self::Mac(_) => "mac",
+        }
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vlan(tags) => {
+                let ids: Vec<String> = tags.iter().map(|t| t.id.to_string()).collect();
+                write!(f, "VLAN {}", ids.join("."))
+            }
+            Self::Queue(queue) => write!(f, "queue {queue}"),
+            Self::Mac(mac) => write!(f, "{mac}"),
+        }
+    }
+}
+
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.device, self.netns)
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} is {}'s {}", self.matches, self.port, self.netns, self.link)
+    }
+}
+
 /// A VLAN tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VlanTag {
     /// Its Ethertype.
@@ -53,9 +90,7 @@ pub struct VlanTag {
 }
 
 /// The Ethertype of a VLAN tag.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub enum VlanProto {
     /// 0x8100
     #[default]

@@ -8,24 +8,36 @@
 //! namespaces and devices there are.
 //!
 //! ```
-//! let file = nsplane::config::parse("[[namespace]]\nnetns = 'tenant-*'\nweight = 2\n")?;
+//! let text = "[[namespace]]\nnetns = 'tenant-*'\nweight = 2\n";
+//! let file = nsplane::config::parse("nsplane.toml", text)?.file;
 //! assert_eq!(file.namespaces[0].weight, 2);
 //! assert_eq!(file.workers.count, 1);
 //! # Ok::<(), nsplane::config::Error>(())
 //! ```
 
+mod check;
+mod defaults;
+mod diff;
 mod member;
+mod overrides;
 mod parse;
+mod places;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::netns::{Pattern, Selector};
+use crate::xsk;
 
+pub use check::{MAX_WEIGHT, MAX_WORKERS};
+pub use defaults::DEFAULTS;
+pub use diff::{Diff, Setting, diff, obeyable};
 pub use member::{Match, Member, PortRef, VlanProto, VlanTag};
-pub use parse::{Error, parse};
+pub use overrides::Overrides;
+pub use parse::{Error, Finding, Parsed, parse};
+pub use places::Place;
 
 /// A whole file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct File {
     /// Threads.
@@ -44,8 +56,25 @@ pub struct File {
     pub members: Vec<Member>,
 }
 
+impl File {
+    /// The memory's shape.
+    #[must_use]
+    pub fn memory_options(&self) -> xsk::Options {
+        let mode = match self.devices.bind {
+            Bind::Copy => xsk::Mode::Copy,
+            Bind::ZeroCopy => xsk::Mode::ZeroCopy,
+        };
+        xsk::Options {
+            frames: self.memory.frames,
+            frame_size: self.memory.frame_size.unwrap_or_else(|| mode.least_frame_size()),
+            ring_size: self.memory.ring_size,
+            mode,
+        }
+    }
+}
+
 /// `[workers]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Workers {
     /// Number of threads.
@@ -55,7 +84,7 @@ pub struct Workers {
 }
 
 /// `[memory]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Memory {
     /// Frames, shared by all ports.
@@ -67,7 +96,7 @@ pub struct Memory {
 }
 
 /// `[limits]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
     /// Most ports at one time.
@@ -77,7 +106,7 @@ pub struct Limits {
 }
 
 /// `[devices]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Devices {
     /// How sockets are bound.
@@ -87,7 +116,7 @@ pub struct Devices {
 }
 
 /// How sockets are bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bind {
     /// The kernel copies: every device can do it.
@@ -98,7 +127,7 @@ pub enum Bind {
 }
 
 /// How the program is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Xdp {
     /// Native where the driver can, else generic.
@@ -111,7 +140,7 @@ pub enum Xdp {
 }
 
 /// `[[namespace]]`: what is to be done with the namespaces that a selector means.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Namespace {
     /// Which namespaces.
@@ -126,7 +155,7 @@ pub struct Namespace {
     #[serde(default)]
     pub bypass: Vec<Bypass>,
     /// Packets a second that each may punt; None: as `[limits]` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub punt_rate: Option<u32>,
     /// Share of a worker's time, relative to the other namespaces; at least 1.
     #[serde(default = "one")]
@@ -153,7 +182,7 @@ impl Namespace {
 }
 
 /// Who may forward a namespace's packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// The fastest that does it as the kernel would.
@@ -167,7 +196,7 @@ pub enum Tier {
 
 /// A part of a namespace's kernel configuration that packets may be forwarded past,
 /// though it would have had a say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bypass {
     /// nftables and iptables.

@@ -1,45 +1,85 @@
 //! From text to [`File`], and what is wrong with the text.
 
 use std::fmt;
-use std::ops::Range;
 
 use super::File;
+use super::check::check;
+use super::places::{Place, Places, Step};
 
-/// What is wrong with a config file, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Error {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column, from 1, in characters.
-    pub column: usize,
+/// Something about a place of a config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub place: Place,
     /// What is wrong, and what to do.
     pub what: String,
 }
 
+/// What is wrong with a config file: one line for each thing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Error {
+    /// The file's name.
+    pub name: String,
+    /// At least one.
+    pub findings: Vec<Finding>,
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.what)
+        f.write_str(&lines(&self.name, &self.findings).join("\n"))
     }
 }
 
-impl Error {
-    fn at(text: &str, span: Option<Range<usize>>, what: impl Into<String>) -> Self {
-        let before = &text[..text.floor_char_boundary(span.map_or(0, |s| s.start))];
-        let start = before.rfind('\n').map_or(0, |i| i + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before[start..].chars().count() + 1,
-            what: what.into(),
-        }
-    }
+/// A file that is right.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// What it says.
+    pub file: File,
+    /// What it says, and probably does not mean.
+    pub notes: Vec<String>,
+    /// Where each selector of namespaces stands.
+    pub selectors: Vec<Place>,
 }
 
-/// Reads a config file's text.
+/// Reads a config file's text; `name` is the file's, for errors.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
-pub fn parse(text: &str) -> Result<File, Error> {
-    toml::from_str(text).map_err(|e| Error::at(text, e.span(), e.message()))
+/// All that is wrong with it; of the syntax and of keys only the first.
+pub fn parse(name: &str, text: &str) -> Result<Parsed, Error> {
+    let wrong = |findings| Error { name: name.to_owned(), findings };
+    let syntax = |e: &toml::de::Error| {
+        let place = Place::of(text, e.span().map_or(0, |s| s.start));
+        wrong(vec![Finding { place, what: advised(e.message()) }])
+    };
+    let places = Places::of(text).map_err(|e| syntax(&e))?;
+    let file: File = toml::from_str(text).map_err(|e| syntax(&e))?;
+    let (mut findings, notes) = check(&file, &places);
+    if findings.is_empty() {
+        let selector = |i| places.at(&[Step::Key("namespace"), Step::Nth(i), Step::Key("netns")]);
+        let selectors = (0..file.namespaces.len()).map(selector).collect();
+        return Ok(Parsed { file, notes: lines(name, &notes), selectors });
+    }
+    findings.sort_by_key(|f| f.place);
+    Err(wrong(findings))
+}
+
+fn lines(name: &str, findings: &[Finding]) -> Vec<String> {
+    let line = |f: &Finding| format!("{name}:{}:{}: {}", f.place.line, f.place.column, f.what);
+    findings.iter().map(line).collect()
+}
+
+/// The message, and for a word that is not known the known one that is nearest to it.
+fn advised(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown").then(|| words.next()).flatten();
+    let Some(unknown) = unknown else { return message.to_owned() };
+    let near = |word: &&str| strsim::damerau_levenshtein(unknown, word);
+    match words.min_by_key(near) {
+        Some(word) if near(&word) <= 1 + unknown.len() / 3 => {
+            format!("{message} (did you mean `{word}`?)")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -48,10 +88,13 @@ mod tests {
     use super::*;
     use crate::id::Mac;
 
+    fn wrong(text: &str) -> String {
+        parse("f", text).unwrap_err().to_string()
+    }
+
     #[test]
     fn the_whole_shape_is_understood() {
-        let file = parse(
-            r#"
+        let text = r#"
 [workers]
 count = 2
 pin = [0, 1]
@@ -68,6 +111,8 @@ devices = ["eth*"]
 tier = "userspace"
 bypass = ["netfilter"]
 punt-rate = 5000
+[[namespace]]
+netns = "*"
 [[member]]
 netns = "blue"
 link = "v100"
@@ -88,9 +133,8 @@ netns = "red"
 link = "m"
 port = { netns = "infra", device = "trunk0" }
 mac = "02:00:00:00:00:0A"
-"#,
-        )
-        .unwrap();
+"#;
+        let file = parse("f", text).unwrap().file;
         assert_eq!(file.workers.pin, [0, 1]);
         assert_eq!((file.memory.frames, file.memory.ring_size), (4096, 1024));
         let ns = &file.namespaces[0];
@@ -112,7 +156,44 @@ mac = "02:00:00:00:00:0A"
     }
 
     #[test]
+    fn errors_have_their_place_and_a_near_word() {
+        let text = wrong("[workers]\ncuont = 2\n");
+        assert!(text.starts_with("f:2:1: ") && text.contains("did you mean `count`?"), "{text}");
+        let text = wrong("\n[[namespaces]]\nnetns = 'x'\n");
+        assert!(text.starts_with("f:2:3: ") && text.contains("mean `namespace`?"), "{text}");
+        let text = wrong("[[namespace]]\nnetns = 'x'\nbypas = []\n");
+        assert!(text.starts_with("f:3:1: ") && text.contains("mean `bypass`?"), "{text}");
+        let text = wrong("[[namespace]]\nnetns = 'x'\ntier = 'slow'\n");
+        assert!(text.starts_with("f:3:8: ") && !text.contains("mean"), "{text}");
+        let text = wrong("[[namespace]]\nnetns = 'pid:x'\n");
+        assert!(text.starts_with("f:2:9: ") && text.contains("pid:1234"), "{text}");
+        let text = wrong("[[namespace]]\nweight = 3\n");
+        assert!(text.starts_with("f:1:") && text.contains("netns"), "{text}");
+        let text = wrong("[memory]\nframes = \"many\"\n");
+        assert!(text.starts_with("f:2:10: ") && text.contains("expected u32"), "{text}");
+        let text = wrong("[memory\nframes = 1\n");
+        assert!(text.starts_with("f:1:"), "{text}");
+    }
+
+    #[test]
+    fn a_member_is_matched_in_one_way() {
+        let member = |matches: &str| {
+            let port = "port = { netns = 'infra', device = 'e' }";
+            wrong(&format!("[[member]]\nnetns = 'blue'\nlink = 'v'\n{port}\n{matches}\n"))
+        };
+        assert!(member("").contains("vlan, queue and mac"), "{}", member(""));
+        assert!(
+            member("queue = 1\nvlan = 2").contains("only one"),
+            "{}",
+            member("queue = 1\nvlan = 2")
+        );
+        assert!(member("vlan = 'x'").starts_with("f:5:8: a VLAN"), "{}", member("vlan = 'x'"));
+        assert!(member("vlna = 1").contains("did you mean `vlan`?"), "{}", member("vlna = 1"));
+        assert!(member("mac = 'x'").starts_with("f:5:7: "), "{}", member("mac = 'x'"));
+    }
+
+    #[test]
     fn an_empty_file_is_all_defaults() {
-        assert_eq!(parse("").unwrap(), File::default());
+        assert_eq!(parse("f", "").unwrap().file, File::default());
     }
 }

@@ -1,8 +1,8 @@
 //! Which devices can be ports, and what can be known to fail before anything is tried.
 
-use super::Settings;
 use super::error::Error;
 use super::mirror::Mirror;
+use crate::config::{Namespace, Tier};
 use crate::netlink::{self, Link, LinkKind};
 use crate::netns::Netns;
 use crate::xsk;
@@ -22,41 +22,44 @@ pub fn unfit(link: &Link) -> Option<String> {
 
 /// The devices that should be ports now: fit, chosen, and up, for a socket can be
 /// bound only then.
-pub fn wanted<'a>(settings: &'a Settings, mirror: &'a Mirror) -> impl Iterator<Item = &'a Link> {
-    mirror.links.values().filter(|l| unfit(l).is_none() && settings.chooses(l) && l.up)
+pub fn wanted<'a>(rule: &'a Namespace, mirror: &'a Mirror) -> impl Iterator<Item = &'a Link> {
+    mirror.links.values().filter(|l| unfit(l).is_none() && passed_over(rule, l).is_none() && l.up)
 }
 
-impl Settings {
-    /// `--device` names it, or nothing.
-    #[must_use]
-    pub fn chooses(&self, link: &Link) -> bool {
-        self.devices.is_empty() || self.devices.contains(&link.name)
+/// Why the operator's rule does not want a device that could be a port; None if it does.
+#[must_use]
+pub fn passed_over(rule: &Namespace, link: &Link) -> Option<&'static str> {
+    if rule.tier == Tier::Kernel {
+        return Some("the namespace is left to the kernel (tier)");
     }
+    let chosen = rule.devices.is_empty() || rule.devices.iter().any(|d| d.fits(&link.name));
+    (!chosen).then_some("not chosen by --device")
 }
 
-/// Looks at namespaces before anything is changed.
+/// A namespace with its state and what the operator says of it.
+pub type Seen<'a> = (&'a Netns, &'a Mirror, &'a Namespace);
+
+/// Looks at namespaces before anything is changed: all that was asked for is there.
 ///
 /// # Errors
-/// A `--device` that nowhere exists; in strict mode the first device that cannot
-/// become a port.
-pub fn check(settings: &Settings, seen: &[(&Netns, &Mirror)]) -> Result<(), Error> {
-    let fit = || seen.iter().flat_map(|(_, m)| m.links.values()).filter(|l| unfit(l).is_none());
-    for device in &settings.devices {
-        if !fit().any(|l| l.name == *device) {
-            let netns: Vec<&str> = seen.iter().map(|(n, _)| n.name()).collect();
+/// A device's name that nowhere exists, or the first device that cannot become a port.
+pub fn check(memory: &xsk::Options, seen: &[Seen<'_>]) -> Result<(), Error> {
+    let fit = || seen.iter().flat_map(|(_, m, _)| m.links.values()).filter(|l| unfit(l).is_none());
+    let names = seen.iter().flat_map(|(_, _, rule)| &rule.devices).filter(|d| d.is_exact());
+    for device in names {
+        if !fit().any(|l| device.fits(&l.name)) {
+            let netns: Vec<&str> = seen.iter().map(|(n, _, _)| n.name()).collect();
             let known: Vec<&str> = fit().map(|l| l.name.as_str()).collect();
             return Err(Error::NoDevice {
-                device: device.clone(),
+                device: device.to_string(),
                 netns: netns.join(", "),
                 known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
             });
         }
     }
-    if settings.strict {
-        for (netns, mirror) in seen {
-            for link in wanted(settings, mirror) {
-                check_device(netns, link, &settings.memory)?;
-            }
+    for (netns, mirror, rule) in seen {
+        for link in wanted(rule, mirror) {
+            check_device(netns, link, memory)?;
         }
     }
     Ok(())
@@ -65,11 +68,8 @@ pub fn check(settings: &Settings, seen: &[(&Netns, &Mirror)]) -> Result<(), Erro
 /// The namespace of the first device that will be a port: a zero-copy memory is
 /// registered there.
 #[must_use]
-pub fn first_namespace<'a>(
-    settings: &Settings,
-    seen: &[(&'a Netns, &Mirror)],
-) -> Option<&'a Netns> {
-    seen.iter().find(|(_, m)| wanted(settings, m).next().is_some()).map(|(n, _)| *n)
+pub fn first_namespace<'a>(seen: &[Seen<'a>]) -> Option<&'a Netns> {
+    seen.iter().find(|(_, m, rule)| wanted(rule, m).next().is_some()).map(|(n, _, _)| *n)
 }
 
 /// Looks at one device. Returns the number of its queues.

@@ -81,6 +81,13 @@ impl Workers {
         self.workers.len() as u16
     }
 
+    /// Free frames that wait for whoever needs them: in the depot, and those that it
+    /// has no room for.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.depot.frames() + self.spare.len()
+    }
+
     /// Gives a queue to a worker, with `posted` frames in it to receive into.
     pub fn add_queue(
         &self,

@@ -15,11 +15,13 @@ pub mod closer;
 pub mod compile;
 pub mod devices;
 pub mod error;
+pub mod following;
 pub mod links;
 pub mod mirror;
 pub mod namespaces;
 pub mod plan;
 pub mod ports;
+
 pub mod settings;
 pub mod slots;
 pub mod targets;
@@ -29,6 +31,7 @@ pub mod view;
 mod parts;
 mod query;
 mod refresh;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,8 +39,9 @@ use std::time::Instant;
 
 use tracing::warn;
 
-pub use devices::{check, first_namespace};
+pub use devices::{Seen, check, first_namespace};
 pub use error::Error;
+pub use rules::{Driven, PortChanges};
 pub use settings::Settings;
 
 use crate::bpf::Bpf;
@@ -178,13 +182,6 @@ impl Control {
             self.reclaim(closed);
         }
         stopped
-    }
-
-    /// The namespace that a name belongs to.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<NsId> {
-        let found = self.namespaces.iter().find(|(_, n)| n.netns.name() == name);
-        found.map(|(i, _)| self.ns_id(i))
     }
 
     /// A namespace's handle.

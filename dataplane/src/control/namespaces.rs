@@ -1,6 +1,6 @@
 //! Namespaces: taken in, kept in step with their kernel state, let go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::Control;
 use super::closer::Ticket;
 use super::compile::{Compiled, Which};
-use super::devices::{unfit, wanted};
+use super::devices::{passed_over, unfit, wanted};
 use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
 use super::parts::{PARTS, set_up, tear_down};
@@ -17,7 +17,7 @@ use super::plan;
 use super::totals::Totals;
 use crate::config;
 use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{Event, Link};
+use crate::netlink::{self, Event, Link};
 use crate::netns::Netns;
 use crate::xsk;
 
@@ -37,6 +37,8 @@ pub struct NamespaceState {
     pub mirror: Mirror,
     /// Its ports by device.
     pub ports: BTreeMap<IfIndex, PortId>,
+    /// Ports whose link a message was about: their queues are to be counted.
+    pub relinked: BTreeSet<IfIndex>,
     /// Devices that could not become ports.
     pub refused: BTreeMap<IfIndex, Refused>,
     /// Counters of ports that are gone.
@@ -113,6 +115,7 @@ impl Control {
             rule,
             mirror,
             ports: BTreeMap::new(),
+            relinked: BTreeSet::new(),
             refused: BTreeMap::new(),
             retired: Totals::default(),
             compiled: Compiled::default(),
@@ -189,27 +192,32 @@ impl Control {
     /// namespaces that changed, and then [`Self::refresh`].
     /// Returns what kinds of state changed, and whether some was lost.
     pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
+        let relinked = Dirty { links: self.note_relinked(ns, &events), ..Dirty::default() };
         let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
         let apply = |sum: Dirty, event| sum.and(n.mirror.apply(event));
-        let dirty = events.into_iter().fold(Dirty::default(), apply);
+        let dirty = events.into_iter().fold(relinked, apply);
         n.stale = n.stale.and(dirty.into());
         dirty
     }
 
     /// Lets go of the namespace's devices that are no longer what they were: gone,
-    /// moved away (also if they are back again: their sockets are not), or now
-    /// members of something.
+    /// moved away (also if they are back again: their sockets are not), now members of
+    /// something, with other queues, or not wanted by the rule.
     pub fn release(&mut self, ns: NsId) {
         let Some(state) = self.namespace_mut(ns) else { return };
         let links = &state.mirror.links;
         state.refused.retain(|i, _| links.contains_key(i));
         state.after.retain(|i, _| links.contains_key(i));
         let ports: Vec<(IfIndex, PortId)> = state.ports.iter().map(|(i, p)| (*i, *p)).collect();
-        let fit = |i: &IfIndex| links.get(i).is_some_and(|l| unfit(l).is_none());
+        let rule = &state.rule;
+        let fits = |l: &Link| unfit(l).is_none() && passed_over(rule, l).is_none();
+        let fit = |i: &IfIndex| links.get(i).is_some_and(fits);
         let unfit: Vec<bool> = ports.iter().map(|(i, _)| !fit(i)).collect();
         let lost = ports.iter().zip(unfit).filter(|((_, p), unfit)| *unfit || self.is_lost(*p));
         let lost: Vec<PortId> = lost.map(|((_, p), _)| *p).collect();
         self.remove_ports(&lost);
+        let requeued = self.requeued(ns);
+        self.remove_ports(&requeued);
     }
 
     pub(super) fn is_lost(&self, port: PortId) -> bool {
@@ -224,8 +232,8 @@ impl Control {
     /// [`Self::closed`] will name the namespace.
     ///
     /// # Errors
-    /// In strict mode, why the device cannot become a port. Else it is kept as
-    /// refused, and tried again later.
+    /// In strict mode, why the device cannot become a port, unless it was taken away
+    /// meanwhile. Else it is kept as refused, and tried again later.
     pub fn grow(&mut self, ns: NsId, now: Instant, strict: bool) -> Result<bool, Error> {
         let Some(link) = self.next_wanted(ns, now) else { return Ok(false) };
         if !self.is_free(ns, link.ifindex) {
@@ -247,10 +255,18 @@ impl Control {
                     n.after.remove(&link.ifindex);
                 }
             }
-            Err(e) if strict => return Err(e),
+            Err(e) if strict && self.is_still(ns, &link) => return Err(e),
             Err(e) => self.refuse(ns, link, told(&e), now),
         }
         Ok(true)
+    }
+
+    /// The kernel has the device as it was: what failed did not fail for its going away.
+    fn is_still(&self, ns: NsId, link: &Link) -> bool {
+        let Some(netns) = self.netns(ns) else { return false };
+        let now = netlink::dump(&netns).map(Mirror::from_dump);
+        let now = now.ok().and_then(|mirror| mirror.links.get(&link.ifindex).cloned());
+        now.is_some_and(|now| now.name == link.name && now.up && unfit(&now).is_none())
     }
 
     /// Nothing is being closed that may be the device. Asked first when the device is
@@ -265,7 +281,7 @@ impl Control {
     /// A device that should be a port, is none, and may be tried now.
     fn next_wanted(&self, ns: NsId, now: Instant) -> Option<Link> {
         let state = self.namespace(ns)?;
-        let mut wanted = wanted(&self.settings, &state.mirror);
+        let mut wanted = wanted(&state.rule, &state.mirror);
         wanted.find(|l| !state.ports.contains_key(&l.ifindex) && !state.waits(l, now)).cloned()
     }
 
@@ -290,13 +306,6 @@ impl Control {
     pub(super) fn due(&self, now: Instant) -> Vec<NsId> {
         let due = |n: &NamespaceState| n.refused.values().any(|r| r.again <= now);
         self.namespaces.iter().filter(|(_, n)| due(n)).map(|(i, _)| self.ns_id(i)).collect()
-    }
-
-    /// Namespaces whose process, name or path is gone.
-    #[must_use]
-    pub fn nameless(&self) -> Vec<NsId> {
-        let nameless = self.namespaces.iter().filter(|(_, n)| !n.netns.is_named());
-        nameless.map(|(i, _)| self.ns_id(i)).collect()
     }
 }
 

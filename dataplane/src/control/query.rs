@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Control;
 use super::compile::PortSettings;
-use super::devices::unfit;
+use super::devices::{passed_over, unfit};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
-use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{LinkKind, Qdisc};
+use crate::id::{NsId, PortId};
+use crate::netlink::{Link, LinkKind, Qdisc};
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
+use nsplane_abi::headers::ETH_LEN;
 
 impl Control {
     /// Answers, or says why not: the namespace asked for is not one of ours.
@@ -24,6 +25,8 @@ impl Control {
             Subject::Namespaces => {
                 View::Namespaces(chosen.iter().map(|(id, n)| namespace(*id, n)).collect())
             }
+            // The runtime knows them, and answers itself.
+            Subject::Selectors => View::Selectors(Vec::new()),
             Subject::Ports => View::Ports(
                 chosen.iter().flat_map(|(_, n)| self.ports_of(n).chain(not_ports(n))).collect(),
             ),
@@ -34,6 +37,7 @@ impl Control {
                 View::Neighbors(chosen.iter().flat_map(|(_, n)| self.neighbors_of(n)).collect())
             }
             Subject::Workers => View::Workers(self.workers_view()),
+            Subject::Memory => View::Memory(vec![self.memory_view()]),
             Subject::Counters => View::Counters(
                 chosen.iter().map(|(_, n)| self.counters_of(n)).collect::<Result<_, _>>()?,
             ),
@@ -86,7 +90,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: traffic_control(n, *ifindex),
+                reason: kernels_part(n, link, self.settings.memory.max_packet()),
             })
         })
     }
@@ -162,6 +166,18 @@ impl Control {
         .collect()
     }
 
+    /// Read place by place while frames move: only without traffic is it exact.
+    fn memory_view(&self) -> view::Memory {
+        let memory = self.region.memory();
+        let frames = u64::from(memory.options().frames);
+        let rings = memory.lent() as u64;
+        let workers = self.workers.all().iter().map(|w| w.stats.free_frames.get()).sum();
+        let punt = self.targets.free_frames.get();
+        let free = self.workers.free_frames() as u64;
+        let moving = frames as i64 - (rings + workers + punt + free) as i64;
+        view::Memory { frames, rings, workers, punt, free, moving }
+    }
+
     fn resources(&self) -> Result<view::Resources, String> {
         let (map_ports, map_addresses, map_routes) =
             self.bpf.entries().map_err(|e| e.to_string())?;
@@ -214,14 +230,18 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
     }
 }
 
-/// What of a port's traffic is the kernel's because of tc; empty where nothing is.
-fn traffic_control(n: &NamespaceState, ifindex: IfIndex) -> String {
+/// What of a port's traffic is the kernel's, because of tc or of what a frame of our
+/// memory holds (`room` bytes); empty where nothing is.
+fn kernels_part(n: &NamespaceState, link: &Link, room: u32) -> String {
     let part = |q: &Qdisc| match (q.on_ingress(), q.on_egress()) {
         (true, true) => format!("tc {}: what arrives here or leaves is the kernel's", q.kind),
         (true, false) => format!("tc {}: what arrives here is the kernel's", q.kind),
         _ => format!("tc {}: what leaves here is the kernel's", q.kind),
     };
-    n.mirror.qdiscs(ifindex).map(part).collect::<Vec<_>>().join("; ")
+    let long = link.mtu.saturating_add(ETH_LEN as u32) > room;
+    let long =
+        long.then(|| format!("MTU {}: frames above {room} bytes are the kernel's", link.mtu));
+    n.mirror.qdiscs(link.ifindex).map(part).chain(long).collect::<Vec<_>>().join("; ")
 }
 
 /// Devices that are no ports, with the reason; never `lo`.
@@ -235,7 +255,7 @@ fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
             None => match unfit(l) {
                 Some(why) => why,
                 None if !l.up => "down: becomes a port when it is up".to_owned(),
-                None => "not chosen by --device".to_owned(),
+                None => passed_over(&n.rule, l).unwrap_or_default().to_owned(),
             },
         };
         view::Port {

@@ -92,6 +92,7 @@ impl Control {
     fn put_tables(&mut self, ns: NsId, changed: Which) {
         let tables = self.tables(ns, changed);
         self.world.namespaces[usize::from(ns.index)] = Some(Arc::new(tables));
+        self.put_shares(ns);
         if !changed.ports {
             return;
         }
@@ -116,6 +117,20 @@ impl Control {
         for (port, entry) in entries {
             set(&mut self.world.ports, port, Some(entry));
         }
+    }
+
+    /// What the namespace's rule gives it of the workers.
+    fn put_shares(&mut self, ns: NsId) {
+        let Some(rule) = self.namespace(ns).map(|n| n.rule.clone()) else { return };
+        let workers = u32::from(self.workers.count());
+        let index = usize::from(ns.index);
+        let world = &mut self.world;
+        if world.weights.len() <= index {
+            world.weights.resize(index + 1, 1);
+            world.punt_rates.resize(index + 1, 0);
+        }
+        world.weights[index] = u16::try_from(rule.weight).unwrap_or(u16::MAX);
+        world.punt_rates[index] = rule.punt_rate.map_or(0, |rate| (rate / workers).max(1));
     }
 
     /// Logs it where a family of the namespace changed hands.

@@ -3,13 +3,9 @@
 use crate::bpf;
 use crate::xsk;
 
-/// Which devices become ports, and how.
+/// How devices become ports. Which do is each namespace's rule.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Only these devices; all eligible ones if empty.
-    pub devices: Vec<String>,
-    /// A device that cannot become a port at the start is an error (else a warning).
-    pub strict: bool,
     /// How the program is attached.
     pub xdp: bpf::AttachMode,
     /// The memory's shape.

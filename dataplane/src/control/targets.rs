@@ -28,6 +28,8 @@ pub struct Target {
 pub struct Targets {
     by_port: Mutex<HashMap<PortId, Target>>,
     failed: Box<[Count]>,
+    /// Free frames that the punt thread holds; written by it only.
+    pub free_frames: Count,
 }
 
 impl Targets {
@@ -37,6 +39,7 @@ impl Targets {
         Self {
             by_port: Mutex::new(HashMap::new()),
             failed: (0..max_ports).map(|_| Count::default()).collect(),
+            free_frames: Count::default(),
         }
     }
 

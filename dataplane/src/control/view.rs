@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Subject {
     /// The namespaces that nsplane drives.
     Namespaces,
+    /// Selectors of namespaces, with what each means now.
+    Selectors,
     /// Devices that are ports, and devices that are not, with the reason.
     Ports,
     /// Routes as the workers know them.
@@ -23,6 +25,8 @@ pub enum Subject {
     Workers,
     /// Packets and bytes by namespace and tier, drops and punts by reason.
     Counters,
+    /// Where the frames of the memory are.
+    Memory,
     /// What nsplane holds: namespaces, ports, sockets, frames, map entries.
     Resources,
 }
@@ -33,6 +37,8 @@ pub enum Subject {
 pub enum View {
     /// To [`Subject::Namespaces`].
     Namespaces(Vec<Namespace>),
+    /// To [`Subject::Selectors`].
+    Selectors(Vec<Selector>),
     /// To [`Subject::Ports`].
     Ports(Vec<Port>),
     /// To [`Subject::Routes`].
@@ -43,6 +49,8 @@ pub enum View {
     Workers(Vec<Worker>),
     /// To [`Subject::Counters`].
     Counters(Vec<Counters>),
+    /// To [`Subject::Memory`].
+    Memory(Vec<Memory>),
     /// To [`Subject::Resources`]: one.
     Resources(Vec<Resources>),
 }
@@ -96,6 +104,17 @@ pub struct Namespace {
     pub tier_v4: String,
     /// Who forwards IPv6.
     pub tier_v6: String,
+}
+
+/// A selector of namespaces, as the operator wrote it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Selector {
+    /// The selector.
+    pub selector: String,
+    /// The namespaces that are driven because of it.
+    pub namespaces: Vec<String>,
+    /// Why there are none; else empty.
+    pub note: String,
 }
 
 /// A device.
@@ -198,6 +217,23 @@ pub struct Worker {
     pub sleeps: u64,
     /// System calls to start transmission.
     pub kicks: u64,
+}
+
+/// The frames of the memory, each in one of these places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Frames in all.
+    pub frames: u64,
+    /// In a ring of some socket: to receive into, received, being sent, or sent.
+    pub rings: u64,
+    /// Free, held by the workers.
+    pub workers: u64,
+    /// Free, held by the punt thread.
+    pub punt: u64,
+    /// Free, for whoever needs them.
+    pub free: u64,
+    /// The rest: packets on their way between those places. 0 while there is no traffic.
+    pub moving: i64,
 }
 
 /// Packets and bytes.

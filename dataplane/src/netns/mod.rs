@@ -15,12 +15,16 @@
 //! ```no_run
 //! use nsplane::netns::{self, Selector};
 //!
-//! let blue = netns::open(&"blue".parse::<Selector>()?)?;
-//! let here = blue.run(|| std::fs::read_to_string("/proc/net/route"))??;
+//! let tenants: Selector = "tenant-*".parse()?;
+//! for chosen in netns::scan(&[&tenants])?.choose(&[&tenants]) {
+//!     let tenant = netns::open(&chosen)?;
+//!     let routes = tenant.run(|| std::fs::read_to_string("/proc/net/route"))??;
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod pattern;
+mod scan;
 mod select;
 mod watch;
 
@@ -28,7 +32,6 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -38,23 +41,22 @@ use crate::id::NetnsCookie;
 use crate::sys;
 
 pub use pattern::{Pattern, PatternError};
-pub use select::{Selector, SelectorError, list_all, open, open_each};
-pub use watch::{Change, Watcher};
+pub use scan::{Chosen, FileId, Known, Scan, check, directories, open, open_path, scan};
+pub use select::{Selector, SelectorError};
+pub use watch::Watcher;
 
 /// Why a namespace could not be found, opened or used.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// No such name.
-    #[error("no network namespace {name:?}: {}", known(.names))]
-    NoSuchName {
-        /// What was asked for.
-        name: String,
-        /// The names that exist.
-        names: Vec<String>,
-    },
     /// No such process.
     #[error("no process {0}, hence no network namespace of it")]
     NoSuchProcess(u32),
+    /// It was there a moment ago.
+    #[error("network namespace {name} is gone")]
+    Gone {
+        /// The namespace as users know it.
+        name: String,
+    },
     /// The file cannot be opened.
     #[error("network namespace {name}: open {}: {source}", path.display())]
     Open {
@@ -117,6 +119,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The namespace went away: nothing is wrong.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Gone { .. } | Self::NoSuchProcess(_) | Self::NotANamespace { .. } => true,
+            Self::Open { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound
+                    || source.raw_os_error() == Some(libc::ESRCH)
+            }
+            _ => false,
+        }
+    }
+
     fn call(name: &str, source: sys::netns::Error) -> Self {
         let name = name.to_owned();
         if source.is_permission() {
@@ -127,29 +142,57 @@ impl Error {
     }
 }
 
-fn known(names: &[String]) -> String {
-    if names.is_empty() {
-        return "there are none (`ip netns add NAME` makes one)".to_owned();
-    }
-    format!("there are {}", names.join(", "))
-}
-
-/// How a namespace was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a namespace was found, the best way first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// By its name in a directory of namespaces; the file is given.
-    Named(PathBuf),
+    /// By its name in `/run/netns`.
+    Named(String),
+    /// By its name in Docker's directory.
+    Docker(String),
     /// By a path of the user's.
     Path(PathBuf),
     /// As the namespace of a process.
-    Process(u32),
+    Process {
+        /// Its number.
+        pid: u32,
+        /// Its command, where that was looked for.
+        command: Option<String>,
+    },
     /// Made by us, without a name.
-    Private,
+    Private(String),
+}
+
+impl Origin {
+    /// What the namespace is called. Selects it again.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Named(name) | Self::Private(name) => name.clone(),
+            Self::Docker(name) => format!("docker:{name}"),
+            Self::Path(path) => path.display().to_string(),
+            Self::Process { pid, .. } => format!("pid:{pid}"),
+        }
+    }
+
+    /// It is a name that somebody gave the namespace.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Named(_) | Self::Docker(_))
+    }
+
+    /// The origin of what has this label and a name.
+    fn of_label(label: &str) -> Self {
+        match label.strip_prefix("docker:") {
+            Some(name) => Self::Docker(name.to_owned()),
+            None => Self::Named(label.to_owned()),
+        }
+    }
 }
 
 /// An open network namespace. Keeps it alive; closed when dropped.
 pub struct Netns {
     fd: OwnedFd,
+    id: FileId,
     cookie: NetnsCookie,
     name: String,
     origin: Origin,
@@ -190,21 +233,23 @@ impl Netns {
         &self.origin
     }
 
-    /// What it was found by still leads to it. One whose name is gone lives on only
-    /// for what holds it, which may be us.
+    /// Tells it from all others for as long as it is open.
     #[must_use]
-    pub fn is_named(&self) -> bool {
-        let path = match &self.origin {
-            Origin::Named(path) | Origin::Path(path) => path.clone(),
-            Origin::Process(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
-            Origin::Private => return true,
-        };
-        let ours = self.fd.try_clone().map(File::from).and_then(|f| f.metadata());
-        match (ours, std::fs::metadata(path)) {
-            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-            (Ok(_), Err(e)) => e.kind() != io::ErrorKind::NotFound,
-            (Err(_), _) => true,
-        }
+    pub fn file_id(&self) -> FileId {
+        self.id
+    }
+
+    /// The same namespace under another name.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn known_as(&self, origin: &Origin) -> Result<Self, Error> {
+        let name = origin.label();
+        let fd = self
+            .fd
+            .try_clone()
+            .map_err(|source| Error::call(&name, sys::netns::Error { call: "dup", source }))?;
+        Ok(Self { fd, id: self.id, cookie: self.cookie, name, origin: origin.clone() })
     }
 
     /// Makes a namespace without a name, which lives as long as something holds
@@ -227,7 +272,9 @@ impl Netns {
             path: PathBuf::from("/proc/thread-self/ns/net"),
             source,
         })?;
-        Ok(Self { fd: file.into(), cookie, name: name.to_owned(), origin: Origin::Private })
+        let id = id_of(&file, name)?;
+        let (name, origin) = (name.to_owned(), Origin::Private(name.to_owned()));
+        Ok(Self { fd: file.into(), id, cookie, name, origin })
     }
 
     /// Runs `f` inside the namespace, on a thread of its own, and returns what it
@@ -254,16 +301,24 @@ impl Netns {
     }
 
     /// Takes an open file, which must be a network namespace; None if it is not.
-    fn from_file(file: File, name: &str, origin: &Origin) -> Result<Option<Self>, Error> {
-        if !sys::netns::is_netns(file.as_fd()).map_err(|e| Error::call(name, e))? {
+    fn from_file(file: File, origin: &Origin) -> Result<Option<Self>, Error> {
+        let name = origin.label();
+        if !sys::netns::is_netns(file.as_fd()).map_err(|e| Error::call(&name, e))? {
             return Ok(None);
         }
-        let (name, origin) = (name.to_owned(), origin.clone());
-        let mut ns = Self { fd: file.into(), cookie: NetnsCookie(0), name, origin };
+        let id = id_of(&file, &name)?;
+        let (fd, origin) = (file.into(), origin.clone());
+        let mut ns = Self { fd, id, cookie: NetnsCookie(0), name, origin };
         let cookie = ns.run(sys::netns::cookie)?.map_err(|e| Error::call(&ns.name, e))?;
         ns.cookie = NetnsCookie(cookie);
         Ok(Some(ns))
     }
+}
+
+fn id_of(file: &File, name: &str) -> Result<FileId, Error> {
+    let metadata = file.metadata();
+    let failed = |source| Error::call(name, sys::netns::Error { call: "fstat", source });
+    metadata.map(|m| FileId::of(&m)).map_err(failed)
 }
 
 /// Runs `f` on a thread that ends afterwards, whatever namespace it is in then.
@@ -276,14 +331,6 @@ fn on_own_thread<T: Send>(name: &str, f: impl FnOnce() -> T + Send) -> Result<T,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
-}
-
-/// Do both files name the same namespace? True answers hold while both are open.
-fn same_file(a: &File, b: &File) -> bool {
-    match (a.metadata(), b.metadata()) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
 }
 
 fn open_file(name: &str, path: &Path) -> Result<File, Error> {

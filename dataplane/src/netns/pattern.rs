@@ -13,7 +13,7 @@ pub struct Pattern(String);
 /// A text that is no name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is no name, and no pattern of one")]
-pub struct PatternError(String);
+pub struct PatternError(pub(super) String);
 
 impl Pattern {
     /// The pattern that every name fits.

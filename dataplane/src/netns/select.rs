@@ -1,42 +1,64 @@
-//! Which namespaces are meant, and opening them.
+//! Which namespaces are meant, as the user writes it.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
-use std::thread;
-use std::time::Duration;
 
-use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Netns, Origin, open_file, same_file};
+use super::{Origin, Pattern, PatternError};
 
-/// Where namespaces have names: iproute2's directory and Docker's.
-const DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/docker/netns"];
-
-/// `ip netns add` makes the file first and mounts the namespace over it a moment
-/// later. That moment is waited for, this often and this long each time.
-const MOUNT_TRIES: u32 = 25;
-const MOUNT_WAIT: Duration = Duration::from_millis(10);
-
-/// A namespace, or all, as the user names it.
+/// Which namespaces are meant.
 ///
-/// On the command line: what has a `/` is a path, `pid:N` a process's namespace,
-/// anything else a name in `/run/netns` (then `/var/run/docker/netns`). A bare
-/// number is a name, as it is for `ip netns`. `All` is asked for by an option of
-/// its own, since a namespace may be called `all`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// | written | means |
+/// |---|---|
+/// | `blue`, `tenant-*`, `*` | the names in `/run/netns` and in Docker's directory |
+/// | `docker:*`, `cni:*`, `podman:*` | those that a container runtime named, by the rest of their name |
+/// | `/some/where/ns`, `./ns-*` | files |
+/// | `pid:7` | the namespace that process 7 is in now |
+/// | `proc:*`, `proc:bird` | those that have no name but a process, by the process' command |
+/// | `!infra`, `!docker:*` | not these, whatever else means them |
+///
+/// A bare number is a name, as it is for `ip netns`. The host's initial namespace is
+/// meant only by what means nothing else: its path, its process, its very name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Selector {
-    /// By name.
-    Name(String),
-    /// By a file.
+pub struct Selector {
+    exclude: bool,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Name(Pattern),
+    Runtime(Runtime, Pattern),
     Path(PathBuf),
-    /// By a process.
     Pid(u32),
-    /// Every named one, but for the host's initial namespace.
-    All,
+    Process(Pattern),
+}
+
+/// Who names the namespaces of its containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Runtime {
+    Docker,
+    Cni,
+    Podman,
+}
+
+impl Runtime {
+    const ALL: [(Self, &str); 3] =
+        [(Self::Docker, "docker:"), (Self::Cni, "cni:"), (Self::Podman, "podman:")];
+
+    /// The part of a namespace's name that is the container's; None if it is not of
+    /// this runtime.
+    fn part(self, origin: &Origin) -> Option<&str> {
+        match (self, origin) {
+            (Self::Docker, Origin::Docker(name)) => Some(name),
+            (Self::Cni, Origin::Named(name)) => name.strip_prefix("cni-"),
+            (Self::Podman, Origin::Named(name)) => name.strip_prefix("netns-"),
+            _ => None,
+        }
+    }
 }
 
 /// A text that selects no namespace.
@@ -46,28 +68,44 @@ pub enum SelectorError {
     #[error("{0:?} is no name of a network namespace")]
     Name(String),
     /// `pid:` and no number.
-    #[error("{0:?}: pid: wants a process number, as in pid:1234")]
+    #[error("{0:?}: pid: wants a process number, as in pid:1234 (proc:* is for every process)")]
     Pid(String),
+}
+
+impl From<PatternError> for SelectorError {
+    fn from(e: PatternError) -> Self {
+        Self::Name(e.0)
+    }
 }
 
 impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        if s.contains('/') {
-            return Ok(Self::Path(PathBuf::from(s)));
-        }
-        if let Some(pid) = s.strip_prefix("pid:") {
-            return match pid.parse() {
-                Ok(pid) if pid > 0 => Ok(Self::Pid(pid)),
-                _ => Err(SelectorError::Pid(s.to_owned())),
-            };
-        }
-        if matches!(s, "" | "." | "..") || s.contains('\0') {
-            return Err(SelectorError::Name(s.to_owned()));
-        }
-        Ok(Self::Name(s.to_owned()))
+        let (exclude, rest) = s.strip_prefix('!').map_or((false, s), |rest| (true, rest));
+        Ok(Self { exclude, what: what(rest)? })
     }
+}
+
+fn what(s: &str) -> Result<What, SelectorError> {
+    if s.contains('/') {
+        return Ok(What::Path(PathBuf::from(s)));
+    }
+    if let Some(pid) = s.strip_prefix("pid:") {
+        return match pid.parse() {
+            Ok(pid) if pid > 0 => Ok(What::Pid(pid)),
+            _ => Err(SelectorError::Pid(s.to_owned())),
+        };
+    }
+    if let Some(command) = s.strip_prefix("proc:") {
+        return Ok(What::Process(command.parse()?));
+    }
+    for (runtime, prefix) in Runtime::ALL {
+        if let Some(part) = s.strip_prefix(prefix) {
+            return Ok(What::Runtime(runtime, part.parse()?));
+        }
+    }
+    Ok(What::Name(s.parse()?))
 }
 
 impl TryFrom<String> for Selector {
@@ -80,178 +118,216 @@ impl TryFrom<String> for Selector {
 
 impl From<Selector> for String {
     fn from(s: Selector) -> Self {
-        match s {
-            Selector::Name(name) => name,
-            Selector::Path(path) => path.display().to_string(),
-            Selector::Pid(pid) => format!("pid:{pid}"),
-            Selector::All => "*".to_owned(),
+        s.to_string()
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.exclude {
+            f.write_str("!")?;
         }
-    }
-}
-
-/// Opens the namespaces that `selector` means: one, or for `All` as many as
-/// [`list_all`] finds.
-///
-/// # Errors
-/// Names the namespace and says what to do about it.
-pub fn open_each(selector: &Selector) -> Result<Vec<Netns>, Error> {
-    match selector {
-        Selector::All => list_all(),
-        one => open(one).map(|ns| vec![ns]),
-    }
-}
-
-/// Opens one namespace. Waits up to a quarter of a second for one that is just
-/// being made.
-///
-/// # Errors
-/// Names the namespace and says what to do about it. [`Selector::All`] is not one
-/// namespace: it is answered like a name that does not exist.
-pub fn open(selector: &Selector) -> Result<Netns, Error> {
-    match selector {
-        Selector::Name(name) => open_name(name),
-        Selector::Path(path) => open_path(path),
-        Selector::Pid(pid) => {
-            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-            if !Path::new(&format!("/proc/{pid}")).exists() {
-                return Err(Error::NoSuchProcess(*pid));
+        match &self.what {
+            What::Name(name) => write!(f, "{name}"),
+            What::Runtime(runtime, part) => {
+                let prefix = Runtime::ALL.iter().find(|(r, _)| r == runtime).map_or("", |r| r.1);
+                write!(f, "{prefix}{part}")
             }
-            finish(&path, &format!("pid:{pid}"), &Origin::Process(*pid))
+            What::Path(path) => write!(f, "{}", path.display()),
+            What::Pid(pid) => write!(f, "pid:{pid}"),
+            What::Process(command) => write!(f, "proc:{command}"),
         }
-        Selector::All => Err(Error::NoSuchName { name: "all".to_owned(), names: names() }),
     }
 }
 
-fn open_name(name: &str) -> Result<Netns, Error> {
-    let path = DIRECTORIES.iter().map(|d| Path::new(d).join(name)).find(|p| p.exists());
-    let Some(path) = path else {
-        return Err(Error::NoSuchName { name: name.to_owned(), names: names() });
-    };
-    finish(&path, name, &Origin::Named(path.clone()))
-}
-
-fn open_path(path: &Path) -> Result<Netns, Error> {
-    // A path into iproute2's directory is shown by the name that everybody uses.
-    let named = path.parent() == Some(Path::new(DIRECTORIES[0]));
-    let name = match path.file_name() {
-        Some(file) if named => file.to_string_lossy().into_owned(),
-        _ => path.display().to_string(),
-    };
-    finish(path, &name, &Origin::Path(path.to_owned()))
-}
-
-/// Opens `path`, again and again while it is a file that a namespace may yet be
-/// mounted over.
-fn finish(path: &Path, name: &str, origin: &Origin) -> Result<Netns, Error> {
-    for attempt in 0..MOUNT_TRIES {
-        let file = open_file(name, path)?;
-        // Only an empty plain file is one that `ip netns` may have just made.
-        let waits = file.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
-        if let Some(ns) = Netns::from_file(file, name, origin)? {
-            return Ok(ns);
-        }
-        if !waits || attempt + 1 == MOUNT_TRIES {
-            break;
-        }
-        thread::sleep(MOUNT_WAIT);
+impl Selector {
+    /// Every namespace that has a name.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { exclude: false, what: What::Name(Pattern::any()) }
     }
-    Err(Error::NotANamespace { path: path.to_owned() })
+
+    /// It says which namespaces are *not* meant.
+    #[must_use]
+    pub fn is_exclude(&self) -> bool {
+        self.exclude
+    }
+
+    /// It means one thing only, so that what it means may be the host's own namespace.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        match &self.what {
+            What::Name(name) | What::Runtime(_, name) => name.is_exact(),
+            What::Path(path) => !has_wildcard(path),
+            What::Pid(_) => true,
+            What::Process(_) => false,
+        }
+    }
+
+    /// The process that it asks for.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        if let What::Pid(pid) = self.what { Some(pid) } else { None }
+    }
+
+    /// The file, or the pattern of files, that it asks for.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        if let What::Path(path) = &self.what { Some(path) } else { None }
+    }
+
+    /// It asks for namespaces by the processes in them.
+    #[must_use]
+    pub fn needs_processes(&self) -> bool {
+        matches!(self.what, What::Process(_))
+    }
+
+    /// Does it mean a namespace that was found in this way? Says nothing of whether it
+    /// excludes.
+    #[must_use]
+    pub fn fits(&self, origin: &Origin) -> bool {
+        match (&self.what, origin) {
+            (What::Name(p), Origin::Named(name) | Origin::Docker(name)) => p.fits(name),
+            (What::Runtime(runtime, p), _) => runtime.part(origin).is_some_and(|n| p.fits(n)),
+            (What::Path(p), Origin::Path(path)) => path_fits(p, path),
+            (What::Pid(pid), Origin::Process { pid: its, .. }) => pid == its,
+            (What::Process(p), Origin::Process { command: Some(command), .. }) => p.fits(command),
+            _ => false,
+        }
+    }
+
+    /// Whatever `other` means, this one means too; false also where that is not sure.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let within = |p: &Pattern, q: &Pattern| p == q || p.as_str() == "*" || exact_in(p, q);
+        match (&self.what, &other.what) {
+            (What::Name(p), What::Runtime(..)) => p.as_str() == "*",
+            (What::Runtime(r, p), What::Runtime(s, q)) => r == s && within(p, q),
+            (What::Name(p), What::Name(q)) | (What::Process(p), What::Process(q)) => within(p, q),
+            (a, b) => a == b,
+        }
+    }
+
+    /// May a namespace that it means be shown as `name`? True also where that is not known.
+    #[must_use]
+    pub fn may_be_called(&self, name: &str) -> bool {
+        match &self.what {
+            What::Name(p) => p.fits(name.strip_prefix("docker:").unwrap_or(name)),
+            What::Runtime(runtime, p) => {
+                let origin = Origin::of_label(name);
+                runtime.part(&origin).is_some_and(|part| p.fits(part))
+            }
+            // Such a namespace may have a name besides.
+            What::Path(_) | What::Pid(_) | What::Process(_) => true,
+        }
+    }
 }
 
-/// Every namespace that has a name, once each, by cookie.
-///
-/// Left out: the host's initial namespace (that of process 1, or our own where we
-/// may not look at that), also where a runtime gave it a name (Docker's `default`);
-/// routing for the host itself is asked for by name, `/proc/1/ns/net` or `pid:1`.
-/// Left out too are files that are no namespace, and names that went away meanwhile.
-///
-/// # Errors
-/// Where a directory exists but cannot be read, or a namespace may not be entered.
-pub fn list_all() -> Result<Vec<Netns>, Error> {
-    let initial = File::open("/proc/1/ns/net").or_else(|_| File::open("/proc/self/ns/net")).ok();
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for (path, name) in files()? {
-        let Ok(file) = File::open(&path) else { continue };
-        if initial.as_ref().is_some_and(|i| same_file(i, &file)) {
-            continue;
-        }
-        drop(file);
-        match finish(&path, &name, &Origin::Named(path.clone())) {
-            Ok(ns) => {
-                if seen.insert(ns.cookie()) {
-                    found.push(ns);
+fn exact_in(p: &Pattern, q: &Pattern) -> bool {
+    q.is_exact() && p.fits(q.as_str())
+}
+
+pub(super) fn has_wildcard(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?'])
+}
+
+/// A component of a path as a pattern; None for the root, `.` and `..`.
+pub(super) fn component(c: Component<'_>) -> Option<Pattern> {
+    let Component::Normal(name) = c else { return None };
+    name.to_string_lossy().parse().ok()
+}
+
+fn path_fits(pattern: &Path, path: &Path) -> bool {
+    let (mut patterns, mut parts) = (pattern.components(), path.components());
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(p), Some(c)) if p == c => {}
+            (Some(p), Some(c)) => {
+                let name = c.as_os_str().to_string_lossy();
+                if !component(p).is_some_and(|p| p.fits(&name)) {
+                    return false;
                 }
             }
-            Err(Error::NotANamespace { .. } | Error::Open { .. }) => {}
-            Err(e) => return Err(e),
+            _ => return false,
         }
     }
-    Ok(found)
-}
-
-/// The files that may be namespaces, with their names, in a stable order.
-fn files() -> Result<Vec<(PathBuf, String)>, Error> {
-    let mut out = Vec::new();
-    for dir in DIRECTORIES {
-        let list = |source| Error::List { path: PathBuf::from(dir), source };
-        let entries = match fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            Err(e) => return Err(list(e)),
-        };
-        let mut here = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(list)?;
-            here.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
-        }
-        here.sort();
-        out.append(&mut here);
-    }
-    Ok(out)
-}
-
-/// Names for an error message; as many as can be had.
-fn names() -> Vec<String> {
-    files().unwrap_or_default().into_iter().map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_the_user_types_selects() {
-        let is = |s: &str| s.parse::<Selector>();
-        assert_eq!(is("blue"), Ok(Selector::Name("blue".into())));
-        assert_eq!(is("all"), Ok(Selector::Name("all".into())));
-        assert_eq!(is("123"), Ok(Selector::Name("123".into())));
-        assert_eq!(is("pid:123"), Ok(Selector::Pid(123)));
-        assert_eq!(is("./x"), Ok(Selector::Path("./x".into())));
-        assert_eq!(is("/proc/1/ns/net"), Ok(Selector::Path("/proc/1/ns/net".into())));
-        assert_eq!(is("pid:x"), Err(SelectorError::Pid("pid:x".into())));
-        assert_eq!(is("pid:0"), Err(SelectorError::Pid("pid:0".into())));
-        assert_eq!(is(""), Err(SelectorError::Name(String::new())));
-        assert_eq!(is(".."), Err(SelectorError::Name("..".into())));
+    fn is(s: &str) -> Selector {
+        s.parse().unwrap()
+    }
+
+    fn named(name: &str) -> Origin {
+        Origin::Named(name.to_owned())
     }
 
     #[test]
-    fn an_unknown_name_is_named_in_the_error() {
-        let e = open(&Selector::Name("hm-no-such".into())).unwrap_err();
-        assert!(e.to_string().contains("hm-no-such"), "{e}");
+    fn what_the_user_types_is_shown_again() {
+        let all = [
+            "blue",
+            "all",
+            "123",
+            "tenant-*",
+            "*",
+            "pid:123",
+            "./x",
+            "/proc/1/ns/net",
+            "docker:*",
+            "cni:4*",
+            "podman:*",
+            "proc:bird",
+            "!infra",
+            "!docker:*",
+            "a:b",
+        ];
+        for text in all {
+            assert_eq!(is(text).to_string(), text);
+        }
+        let wrong = |s: &str| s.parse::<Selector>().unwrap_err();
+        for text in ["pid:x", "pid:0", "pid:", "pid:*"] {
+            assert_eq!(wrong(text), SelectorError::Pid(text.to_owned()));
+        }
+        for text in ["", "..", "!", "docker:", "proc:"] {
+            assert!(matches!(wrong(text), SelectorError::Name(_)), "{text}");
+        }
     }
 
     #[test]
-    fn an_ordinary_file_is_refused_at_once() {
-        let e = open(&Selector::Path("/proc/self/status".into())).unwrap_err();
-        assert!(matches!(e, Error::NotANamespace { .. } | Error::NotPermitted { .. }), "{e}");
-        let e = open(&Selector::Path("/nowhere/at/all".into())).unwrap_err();
-        assert!(e.to_string().contains("/nowhere/at/all"), "{e}");
+    fn a_selector_means_what_it_says() {
+        let docker = Origin::Docker("1a2b".to_owned());
+        let process = Origin::Process { pid: 7, command: Some("bird".to_owned()) };
+        let path = |p: &str| Origin::Path(PathBuf::from(p));
+        assert!(is("tenant-*").fits(&named("tenant-7")));
+        assert!(is("1a2b").fits(&docker) && is("*").fits(&docker));
+        assert!(is("docker:1a*").fits(&docker));
+        assert!(!is("docker:*").fits(&named("1a2b")));
+        assert!(is("cni:*").fits(&named("cni-5")) && !is("cni:*").fits(&named("blue")));
+        assert!(is("podman:5").fits(&named("netns-5")));
+        assert!(is("pid:7").fits(&process) && !is("pid:8").fits(&process));
+        assert!(is("proc:b*").fits(&process) && !is("proc:frr").fits(&process));
+        assert!(!is("*").fits(&process));
+        assert!(is("/x/ns-*").fits(&path("/x/ns-1")) && !is("/x/ns-*").fits(&path("/y/ns-1")));
+        assert!(is("/proc/*/ns/net").fits(&path("/proc/7/ns/net")));
+        assert!(!is("/proc/*/net").fits(&path("/proc/7/ns/net")));
     }
 
     #[test]
-    fn a_dead_process_has_no_namespace() {
-        let e = open(&Selector::Pid(u32::MAX >> 1)).unwrap_err();
-        assert!(matches!(e, Error::NoSuchProcess(_)), "{e}");
+    fn what_can_never_be_reached_is_known() {
+        assert!(is("*").covers(&is("blue")) && is("*").covers(&is("docker:*")));
+        assert!(is("tenant-*").covers(&is("tenant-7")) && is("blue").covers(&is("blue")));
+        assert!(!is("blue").covers(&is("*")) && !is("*").covers(&is("proc:*")));
+        assert!(!is("docker:*").covers(&is("*")) && !is("*").covers(&is("/x")));
+    }
+
+    #[test]
+    fn what_is_shown_can_be_looked_up() {
+        assert!(is("b*").may_be_called("blue") && !is("b*").may_be_called("red"));
+        assert!(is("docker:*").may_be_called("docker:1a") && !is("docker:*").may_be_called("1a"));
+        assert!(is("cni:*").may_be_called("cni-1") && is("/x").may_be_called("blue"));
     }
 }

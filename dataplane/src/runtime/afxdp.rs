@@ -38,8 +38,8 @@ impl io::Queue for xsk::Queue {
     type Memory = xsk::Memory;
 
     #[inline]
-    fn receive(&mut self, out: &mut io::Frames<xsk::Frame>) -> usize {
-        Self::receive(self, out)
+    fn receive(&mut self, out: &mut io::Frames<xsk::Frame>, most: usize) -> usize {
+        Self::receive(self, out, most)
     }
 
     #[inline]

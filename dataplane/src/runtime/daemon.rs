@@ -5,6 +5,7 @@
 //! by one namespace is free before another takes it.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,19 +13,23 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use super::discover::Discovery;
 use super::events::{self, Applied, FromKernel, Listeners};
 use super::progress::Progress;
-use super::signals::Signals;
-use super::{Config, Error, leave, workers};
-use crate::api::{Call, Listener, Response};
+use super::signals::{Asked, Signals};
+use super::steps::Steps;
+use super::{Config, Error, Start, leave, look_into, workers};
+use crate::api::{Call, Listener, Request, Response};
+use crate::config;
 use crate::control::Control;
 use crate::control::error::told;
+use crate::control::view::{Subject, View};
 use crate::id::NsId;
-use crate::netns::{self, Change, Selector};
+use crate::netns::Chosen;
 
 /// How often the daemon looks after itself.
 const TICK: Duration = Duration::from_millis(250);
-/// How often it looks whether each namespace still has its name or process.
+/// How often it looks for namespaces that came or went without a word.
 const ROLL_CALL: Duration = Duration::from_secs(1);
 
 /// The running whole.
@@ -36,22 +41,23 @@ pub(super) struct Daemon<'a> {
     pub(super) signals: Signals,
     /// Namespaces with devices that may have to become ports.
     pub(super) unsettled: VecDeque<NsId>,
+    /// Which namespaces are to be driven.
+    pub(super) discovery: Discovery,
+    /// What was asked for, and where to read it again.
     pub(super) config: &'a Config,
+    /// The config as it is obeyed now.
+    pub(super) file: config::File,
 }
 
 impl Daemon<'_> {
     /// Makes the namespaces' devices ports, then serves until a signal.
-    pub(super) async fn take_in_and_serve(
-        &mut self,
-        states: Vec<events::Subscribed>,
-    ) -> Result<(), Error> {
-        let strict = self.config.settings.strict;
-        let mut progress = Progress::new(states.len());
-        for (netns, monitor, mirror) in states {
-            let rule = self.config.rule_of(&netns);
+    pub(super) async fn take_in_and_serve(&mut self, start: Start) -> Result<(), Error> {
+        let mut progress = Progress::new(start.states.len());
+        for (subscribed, rule) in start.states {
+            let (netns, monitor, mirror) = subscribed;
             let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
             self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
-            while self.control.grow(ns, Instant::now(), strict)? {
+            while self.control.grow(ns, Instant::now(), start.strict)? {
                 if let Some(signal) = self.signals.pending().await {
                     return leave(signal);
                 }
@@ -72,17 +78,22 @@ impl Daemon<'_> {
         loop {
             tokio::select! {
                 Some(heard) = self.listeners.heard.recv() => self.hear(heard),
-                Ok(changes) = self.listeners.watcher.next() => self.follow(changes),
+                Ok(()) = self.listeners.watcher.changed() => self.follow(),
                 Some(call) = calls.recv() => self.answer(call),
                 freed = self.control.closed() => freed.into_iter().for_each(|ns| self.unsettle(ns)),
                 // Never ends; dropped and made anew whenever another branch runs,
                 // while its connections are tasks of their own.
                 () = self.listener.serve(calls_in.clone()) => {}
-                // One device, then all the others have their turn.
-                () = tokio::task::yield_now(), if !self.unsettled.is_empty() => self.settle_one(),
+                // One namespace or device, then all the others have their turn.
+                () = tokio::task::yield_now(), if self.has_work() => self.work(),
+                () = until(self.discovery.soon()) => self.look(),
                 _ = tick.tick() => self.tick()?,
-                _ = roll_call.tick() => self.call_the_roll(),
-                signal = self.signals.next() => return leave(signal),
+                _ = roll_call.tick() => self.look(),
+                asked = self.signals.next() => match asked {
+                    Asked::End(signal) => return leave(signal),
+                    // The log has what came of it.
+                    Asked::Reload => drop(self.reload()),
+                },
             }
         }
     }
@@ -104,15 +115,20 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    fn call_the_roll(&mut self) {
-        for ns in self.control.nameless() {
-            self.let_go(ns);
-        }
-    }
-
     fn unsettle(&mut self, ns: NsId) {
         if !self.unsettled.contains(&ns) {
             self.unsettled.push_back(ns);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.discovery.is_expecting() || !self.unsettled.is_empty()
+    }
+
+    fn work(&mut self) {
+        match self.discovery.arrival(Instant::now()) {
+            Some(chosen) => self.arrive(&chosen),
+            None => self.settle_one(),
         }
     }
 
@@ -137,7 +153,7 @@ impl Daemon<'_> {
         while let Some(heard) = next {
             match events::apply(&mut self.control, heard) {
                 Applied::Changed(ns) if !changed.contains(&ns) => changed.push(ns),
-                Applied::Lost(ns) => self.let_go(ns),
+                Applied::Lost(ns) => self.lose(ns),
                 Applied::Changed(_) | Applied::Nothing => {}
             }
             next = self.listeners.heard.try_recv().ok();
@@ -151,22 +167,43 @@ impl Daemon<'_> {
         }
     }
 
-    /// Takes in namespaces that appeared, lets go those that went.
-    fn follow(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            match change {
-                Change::Removed(name) => {
-                    if let Some(ns) = self.control.named(&name) {
-                        self.let_go(ns);
-                    }
+    /// Names came or went.
+    fn follow(&mut self) {
+        self.discovery.expect_more();
+        self.look();
+    }
+
+    /// Looks which namespaces there are now, and follows.
+    pub(super) fn look(&mut self) {
+        let steps = self.discovery.follow(&self.control.driven());
+        self.take(steps);
+    }
+
+    /// Carries out what is to be done at once; what is to be taken in arrives later.
+    pub(super) fn take(&mut self, steps: Steps) {
+        for ns in steps.let_go {
+            self.let_go(ns);
+        }
+        for (ns, origin) in steps.rename {
+            let Some(netns) = self.control.netns(ns) else { continue };
+            match netns.known_as(&origin) {
+                Ok(renamed) => {
+                    info!(netns = renamed.name(), before = netns.name(), "has another name");
+                    self.control.set_name(ns, Arc::new(renamed));
                 }
-                Change::Added(name) => self.appear(&name),
-                Change::Rescan => {
-                    for netns in netns::list_all().unwrap_or_default() {
-                        self.appear(netns.name());
-                    }
-                }
+                Err(e) => warn!(error = told(&e), "renaming a namespace"),
             }
+        }
+        let ruled: Vec<NsId> = steps.rule.iter().map(|(ns, _)| *ns).collect();
+        for (ns, rule) in steps.rule {
+            self.control.set_rule(ns, rule);
+            self.control.release(ns);
+        }
+        for ns in ruled {
+            if let Err(e) = self.control.refresh(ns) {
+                warn!(error = told(&e), "applying a rule");
+            }
+            self.unsettle(ns);
         }
     }
 
@@ -174,31 +211,58 @@ impl Daemon<'_> {
         self.control.remove_namespace(ns);
     }
 
-    fn appear(&mut self, name: &str) {
-        let selector = Selector::Name(name.to_owned());
-        let asked_for = self.config.all || self.config.selectors.contains(&selector);
-        if !asked_for || self.control.named(name).is_some() {
-            return;
+    /// Lets go of a namespace that cannot be followed; it is looked at again later.
+    fn lose(&mut self, ns: NsId) {
+        if let Some(netns) = self.control.netns(ns) {
+            let why = "its state cannot be followed".to_owned();
+            self.discovery.refuse(netns.file_id(), netns.name(), why);
         }
-        match self.take_in(&selector) {
+        self.let_go(ns);
+    }
+
+    fn arrive(&mut self, chosen: &Chosen) {
+        match self.take_in(chosen) {
             Ok(ns) => self.unsettle(ns),
-            Err(e) => warn!(netns = name, error = told(&e), "not taken in"),
+            // As fast as it came.
+            Err(Error::Netns(e)) if e.is_gone() => {}
+            Err(e) => {
+                let name = chosen.known.origin.label();
+                self.discovery.refuse(chosen.id, &name, told(&e));
+            }
         }
     }
 
-    fn take_in(&mut self, selector: &Selector) -> Result<NsId, Error> {
-        let netns = Arc::new(netns::open(selector)?);
-        let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
-        let rule = self.config.rule_of(&netns);
+    fn take_in(&mut self, chosen: &Chosen) -> Result<NsId, Error> {
+        let (netns, monitor, mirror) = look_into(chosen)?;
+        let rule = self.discovery.rule(chosen);
         let ns = self.control.add_namespace(netns.clone(), mirror, rule)?;
         self.control.follow(ns, self.listeners.listen(ns, netns, monitor));
         Ok(ns)
     }
 
-    fn answer(&self, call: Call) {
-        let view = self.control.query(call.request.show, call.request.netns.as_deref());
-        let response = view.map_or_else(Response::Error, Response::Ok);
+    fn answer(&mut self, call: Call) {
+        let response = match call.request {
+            Request::Reload => {
+                let done = self.reload();
+                done.map_or_else(|e| Response::Error(told(&e)), Response::Reloaded)
+            }
+            Request::Show { show: Subject::Selectors, .. } => {
+                Response::Ok(View::Selectors(self.discovery.view(&self.control.driven())))
+            }
+            Request::Show { show, netns } => {
+                let view = self.control.query(show, netns.as_deref());
+                view.map_or_else(Response::Error, Response::Ok)
+            }
+        };
         // A client that is gone needs no answer.
         let _ = call.reply.send(response);
+    }
+}
+
+/// Waits until then; for ever without a time.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => pending().await,
     }
 }

@@ -45,7 +45,7 @@ pub(super) enum FromKernel {
 pub(super) struct Listeners {
     /// What was heard.
     pub(super) heard: mpsc::Receiver<FromKernel>,
-    /// Names of namespaces as they come and go.
+    /// Tells when namespaces may have come or gone.
     pub(super) watcher: Watcher,
     tell: mpsc::Sender<FromKernel>,
 }

@@ -9,10 +9,13 @@
 
 mod afxdp;
 mod daemon;
+mod discover;
 mod events;
 mod progress;
 mod punt;
+mod reload;
 mod signals;
+mod steps;
 mod workers;
 
 use std::collections::VecDeque;
@@ -24,16 +27,17 @@ use tracing::{info, warn};
 
 use crate::api::{ListenError, Listener};
 use crate::bpf::{self, Bpf};
-use crate::config;
+use crate::config::{self, File, Overrides, Parsed, Xdp};
 use crate::control::closer::Closer;
 use crate::control::error::told;
 use crate::control::targets::Targets;
-use crate::control::{self, Control, Parts, Settings};
-use crate::netns::{self, Netns, Selector};
+use crate::control::{self, Control, Parts, Seen, Settings};
+use crate::netns::{self, Chosen, Netns, Selector};
 use crate::sys;
-use crate::xsk::{Mode, Region};
+use crate::xsk::{self, Frame, Mode, Region};
 use daemon::Daemon;
-use events::Listeners;
+use discover::Discovery;
+use events::{Listeners, Subscribed};
 use signals::Signals;
 use workers::{Plan, Threads};
 
@@ -43,33 +47,104 @@ const DUMPS_AT_ONCE: usize = 2;
 /// What `nsplane run` was asked for.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Namespaces that are named; each must exist at the start.
-    pub selectors: Vec<Selector>,
-    /// All named namespaces of the host, also later ones.
-    pub all: bool,
-    /// Devices and memory.
-    pub settings: Settings,
-    /// Number of worker threads.
-    pub workers: u16,
-    /// Processors of the workers, in their order; chosen where empty.
-    pub pin: Vec<usize>,
-    /// Packets a second a namespace may punt.
-    pub punt_rate: u32,
+    /// Which namespaces.
+    pub source: Source,
+    /// Settings that count more than the file's, also when it is read again.
+    pub overrides: Overrides,
     /// The API's socket.
     pub api: PathBuf,
 }
 
+/// Where it is said which namespaces are driven.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// On the command line.
+    Flags(Vec<config::Namespace>),
+    /// In a config file.
+    File(PathBuf),
+}
+
 impl Config {
-    /// What is to be done with a namespace.
-    fn rule_of(&self, netns: &Netns) -> Arc<config::Namespace> {
-        let by_name = Selector::Name(netns.name().to_owned());
-        Arc::new(config::Namespace::of(by_name))
+    /// Reads the config file, if there is one.
+    fn load(&self) -> Result<Parsed, Error> {
+        let mut parsed = match &self.source {
+            Source::Flags(rules) => {
+                let file = File { namespaces: rules.clone(), ..File::default() };
+                Parsed { file, notes: Vec::new(), selectors: Vec::new() }
+            }
+            Source::File(path) => {
+                let unreadable = |source| Error::Unreadable { path: path.clone(), source };
+                let text = std::fs::read_to_string(path).map_err(unreadable)?;
+                config::parse(&path.display().to_string(), &text)?
+            }
+        };
+        self.overrides.apply(&mut parsed.file);
+        Ok(parsed)
+    }
+
+    /// Looks whether the selectors mean what can be waited for.
+    fn check_selectors(
+        &self,
+        parsed: &Parsed,
+        is_new: impl Fn(&Selector) -> bool,
+    ) -> Result<(), Error> {
+        for (i, rule) in parsed.file.namespaces.iter().enumerate() {
+            let Some(e) = netns::check(&rule.netns).err().filter(|_| is_new(&rule.netns)) else {
+                continue;
+            };
+            return Err(match (&self.source, parsed.selectors.get(i)) {
+                (Source::File(path), Some(place)) => {
+                    let finding = config::Finding { place: *place, what: e.to_string() };
+                    let name = path.display().to_string();
+                    Error::Config(config::Error { name, findings: vec![finding] })
+                }
+                _ => Error::Netns(e),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The rules for namespaces, each with what holds where it says nothing itself.
+fn rules(file: &File) -> Vec<Arc<config::Namespace>> {
+    let complete = |ns: &config::Namespace| {
+        let punt_rate = ns.punt_rate.or(Some(file.limits.punt_rate));
+        Arc::new(config::Namespace { punt_rate, ..ns.clone() })
+    };
+    file.namespaces.iter().map(complete).collect()
+}
+
+/// How the devices become ports.
+fn settings(file: &File) -> Settings {
+    Settings {
+        xdp: match file.devices.xdp {
+            Xdp::Auto => bpf::AttachMode::Auto,
+            Xdp::Native => bpf::AttachMode::Native,
+            Xdp::Generic => bpf::AttachMode::Generic,
+        },
+        memory: file.memory_options(),
+        max_ports: file.limits.max_ports,
     }
 }
 
 /// Why nsplane does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The config file is wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The config file cannot be read.
+    #[error("reading {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is nothing that could be read again.
+    #[error("there is no config file to read again (start nsplane with --config FILE)")]
+    NoConfig,
     /// Missing capabilities.
     #[error("missing {0} (run as root, or give these capabilities)")]
     Capabilities(String),
@@ -136,31 +211,59 @@ pub fn run(config: &Config) -> Result<(), Error> {
     tokio::task::LocalSet::new().block_on(&runtime, start_and_serve(config))
 }
 
+/// What was there at the start.
+struct Start {
+    states: Vec<(Subscribed, Arc<config::Namespace>)>,
+    /// All that was asked for is there, by its very name: what does not fit is an error.
+    strict: bool,
+}
+
+impl Start {
+    fn seen(&self) -> Vec<Seen<'_>> {
+        self.states.iter().map(|((netns, _, mirror), rule)| (&**netns, mirror, &**rule)).collect()
+    }
+}
+
 async fn start_and_serve(config: &Config) -> Result<(), Error> {
+    let parsed = config.load()?;
+    config.check_selectors(&parsed, |_| true)?;
+    let Parsed { file, notes, .. } = parsed;
+    for note in notes {
+        warn!("{note}");
+    }
     let mut signals = Signals::new()?;
-    let listeners = Listeners::new()?;
-    let mut states = Vec::new();
-    for netns in find(config)? {
-        let netns = Arc::new(netns);
-        let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
-        states.push((netns, monitor, mirror));
+    let mut listeners = Listeners::new()?;
+    let mut discovery = Discovery::new(rules(&file));
+    listeners.watcher.watch(discovery.directories())?;
+    let chosen = discovery.look()?;
+    let strict = matches!(config.source, Source::Flags(_)) && all_there(&discovery, &chosen);
+    let mut start = Start { states: Vec::new(), strict };
+    for chosen in chosen {
+        match look_into(&chosen) {
+            Ok(subscribed) => start.states.push((subscribed, discovery.rule(&chosen))),
+            Err(Error::Netns(e)) if e.is_gone() => {}
+            Err(e) if strict => return Err(e),
+            Err(e) => discovery.refuse(chosen.id, &chosen.known.origin.label(), told(&e)),
+        }
         if let Some(signal) = signals.pending().await {
             return leave(signal);
         }
     }
-    let seen: Vec<_> = states.iter().map(|(n, _, m)| (&**n, m)).collect();
-    control::check(&config.settings, &seen)?;
+    let settings = settings(&file);
+    if strict {
+        control::check(&settings.memory, &start.seen())?;
+    }
     let listener = Listener::bind(&config.api)?;
 
     let home = Arc::new(Netns::private("nsplane", true)?);
-    let first = control::first_namespace(&config.settings, &seen);
-    let (region, frames) = register(config, &home, first)?;
-    let max_ports = u32::from(config.settings.max_ports);
+    let first = control::first_namespace(&start.seen());
+    let (region, frames) = register(settings.memory, &home, first)?;
+    let max_ports = u32::from(settings.max_ports);
     let mut bpf = Bpf::load(bpf::Options { max_ports })?;
     let injector = bpf.take_injector().expect("nobody took it before");
-    let targets = Arc::new(Targets::new(usize::from(config.settings.max_ports)));
+    let targets = Arc::new(Targets::new(usize::from(settings.max_ports)));
     let threads = workers::start(Plan {
-        config,
+        file: &file,
         region: &region,
         frames,
         injector,
@@ -168,19 +271,39 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
         home,
     })?;
     let Threads { handles, workers, publisher } = threads;
-    let settings = config.settings.clone();
     let closer = Closer::start().map_err(io("starting the threads that close sockets"))?;
     let control =
         Control::new(Parts { settings, bpf, region, workers, publisher, targets, closer });
-    let unsettled = VecDeque::new();
-    let mut daemon = Daemon { control, handles, listener, listeners, signals, unsettled, config };
-    let served = daemon.take_in_and_serve(states).await;
+    let mut daemon = Daemon {
+        control,
+        handles,
+        listener,
+        listeners,
+        signals,
+        unsettled: VecDeque::new(),
+        discovery,
+        config,
+        file,
+    };
+    let served = daemon.take_in_and_serve(start).await;
     match daemon.control.shut_down() {
         Ok(()) => daemon.handles.join(),
         // Its thread may never end; the kernel takes what it has when the process does.
         Err(e) => warn!(error = told(&e), "stopping the workers"),
     }
     served
+}
+
+/// Every selector is exact and means something.
+fn all_there(discovery: &Discovery, chosen: &[Chosen]) -> bool {
+    let there = |i| chosen.iter().any(|c| c.selector == i);
+    discovery.rules().iter().enumerate().all(|(i, r)| r.netns.is_exact() && there(i))
+}
+
+fn look_into(chosen: &Chosen) -> Result<Subscribed, Error> {
+    let netns = Arc::new(netns::open(chosen)?);
+    let (monitor, mirror) = events::subscribe_and_dump(&netns)?;
+    Ok((netns, monitor, mirror))
 }
 
 fn leave(signal: &str) -> Result<(), Error> {
@@ -190,33 +313,11 @@ fn leave(signal: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn find(config: &Config) -> Result<Vec<Netns>, Error> {
-    let mut found: Vec<Netns> = Vec::new();
-    for selector in &config.selectors {
-        let netns = netns::open(selector)?;
-        if let Some(first) = found.iter().find(|n| n.cookie() == netns.cookie()) {
-            return Err(Error::Control(control::Error::SameNamespace {
-                first: first.name().to_owned(),
-                second: netns.name().to_owned(),
-            }));
-        }
-        found.push(netns);
-    }
-    if config.all {
-        let rest = netns::list_all()?;
-        let is_new = |n: &Netns| found.iter().all(|f| f.cookie() != n.cookie());
-        let mut rest: Vec<Netns> = rest.into_iter().filter(is_new).collect();
-        found.append(&mut rest);
-    }
-    Ok(found)
-}
-
 fn register(
-    config: &Config,
+    options: xsk::Options,
     home: &Netns,
     first: Option<&Netns>,
-) -> Result<(Region, Vec<crate::xsk::Frame>), Error> {
-    let options = config.settings.memory;
+) -> Result<(Region, Vec<Frame>), Error> {
     let netns = match options.mode {
         Mode::Copy => home,
         Mode::ZeroCopy => first.ok_or(Error::NoZeroCopyDevice)?,

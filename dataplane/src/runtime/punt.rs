@@ -3,7 +3,9 @@
 //! It takes what workers punted, enters the packet's namespace, and injects it as
 //! received on the device it came in on. Each packet costs a system call of 11 to
 //! 16 microseconds, which is why workers punt at a limited rate, and why nothing
-//! but the punted packets depends on this thread. Between bursts it goes back to
+//! but the punted packets depends on this thread. It serves the namespaces one after the
+//! other, some packets each: who punts little waits for one turn of each of the others,
+//! and finds room in the queue ([`crate::port::Share`]). Between bursts it goes back to
 //! its home namespace: a thread inside a namespace keeps it alive.
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use crate::bpf::Injector;
 use crate::control::targets::{Target, Targets};
 use crate::id::NetnsCookie;
 use crate::netns::Netns;
-use crate::port::{Depot, PuntQueue, Punted};
+use crate::port::{Depot, InTurn, PuntQueue, Punted};
 use crate::sync::Doorbell;
 use crate::xsk::{Frame, Memory};
 
@@ -49,9 +51,13 @@ impl Punt {
     pub(super) fn run(self) {
         let mut here = self.home.cookie();
         let mut free = ArrayVec::new();
+        let mut waiting = InTurn::new(self.queue.places());
         while !self.stop.load(Ordering::Relaxed) {
-            if let Some(mut punted) = self.queue.pop() {
+            // After each packet, so that the way in never fills while one is injected.
+            self.take_in(&mut waiting);
+            if let Some(mut punted) = waiting.pop() {
                 self.inject(&mut punted, &mut here);
+                self.queue.done(punted.account);
                 self.give_back(&mut free, punted.frame);
                 continue;
             }
@@ -63,6 +69,15 @@ impl Punt {
             self.bell.disarm();
         }
         self.go_home(&mut here);
+    }
+
+    fn take_in(&self, waiting: &mut InTurn<Punted<Frame>>) {
+        while !waiting.is_full()
+            && let Some(punted) = self.queue.pop()
+        {
+            let pushed = waiting.push(punted.account, punted);
+            debug_assert!(pushed.is_ok(), "it is not full");
+        }
     }
 
     fn inject(&self, punted: &mut Punted<Frame>, here: &mut NetnsCookie) {
@@ -101,10 +116,12 @@ impl Punt {
     /// there are frames, so the wait for room ends.
     fn give_back(&self, free: &mut ArrayVec<Frame, 64>, frame: Frame) {
         free.push(frame);
+        self.targets.free_frames.set(free.len() as u64);
         if !free.is_full() {
             return;
         }
         let mut magazine = std::mem::take(free);
+        self.targets.free_frames.set(0);
         while let Err(back) = self.depot.push(magazine) {
             if self.stop.load(Ordering::Relaxed) {
                 return;

@@ -10,9 +10,10 @@ use arrayvec::ArrayVec;
 use crossbeam::channel;
 use tracing::info;
 
+use super::Error;
 use super::punt::Punt;
-use super::{Config, Error};
 use crate::bpf::Injector;
+use crate::config::File;
 use crate::control::links::{self, Workers};
 use crate::control::targets::Targets;
 use crate::id::WorkerId;
@@ -26,14 +27,14 @@ use crate::tables::World;
 use crate::worker::{self, Worker, idle};
 use crate::xsk::{Frame, Queue, Region};
 
-/// Batches that may wait between two workers.
-const HANDOVER_DEPTH: usize = 64;
+/// Packets that may wait between two workers: 400 ms of 10,000 a second, in some 230 KiB.
+const HANDOVER_DEPTH: usize = 4096;
 /// Packets that may wait to be punted.
 const PUNT_DEPTH: usize = 4096;
 
 /// What the threads are started with.
 pub(super) struct Plan<'a> {
-    pub(super) config: &'a Config,
+    pub(super) file: &'a File,
     pub(super) region: &'a Region,
     pub(super) frames: Vec<Frame>,
     pub(super) injector: Injector,
@@ -78,7 +79,7 @@ impl Handles {
 
 /// Starts everything.
 pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
-    let cpus = processors(plan.config)?;
+    let cpus = processors(plan.file)?;
     let options = plan.region.memory().options();
     let depot = fill_depot(plan.frames, options.frames as usize);
     let punts = Arc::new(PuntQueue::new(PUNT_DEPTH));
@@ -98,7 +99,7 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
     // Set once, here; a bell rung before finds nobody asleep anyway.
     let _ = punt_thread.set(punt.thread().clone());
 
-    let polls: Vec<Poll> = (0..plan.config.workers)
+    let polls: Vec<Poll> = (0..plan.file.workers.count)
         .map(|_| Poll::new())
         .collect::<Result<_, _>>()
         .map_err(super::io("making an epoll set"))?;
@@ -115,7 +116,7 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
     for (i, (poll, cpu)) in polls.into_iter().zip(cpus).enumerate() {
         let id = WorkerId(i as u16);
         let (inbox_in, inbox) = channel::unbounded();
-        let stats = Arc::new(WorkerStats::new(usize::from(plan.config.settings.max_ports)));
+        let stats = Arc::new(WorkerStats::new(usize::from(plan.file.limits.max_ports)));
         let parts = worker::Parts {
             memory: plan.region.memory().clone(),
             inbox,
@@ -127,7 +128,7 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
             depot: depot.clone(),
             mesh: mesh.clone(),
         };
-        let worker = Worker::new(&worker_config(plan.config, id), parts);
+        let worker = Worker::new(&worker_config(plan.file, id), parts);
         let name = format!("nsplane-w{i}");
         handles.workers.push(spawn(&name, move || run(worker, poll, cpu))?);
         info!(worker = i, cpu, "worker");
@@ -137,12 +138,12 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
     Ok(Threads { handles, workers, publisher })
 }
 
-fn worker_config(config: &Config, id: WorkerId) -> worker::Config {
-    let frames = config.settings.memory.frames as usize;
-    let workers = config.workers;
+fn worker_config(file: &File, id: WorkerId) -> worker::Config {
+    let frames = file.memory.frames as usize;
+    let workers = file.workers.count;
     let mut of_worker =
-        worker::Config::new(id, workers, usize::from(config.settings.max_ports), frames);
-    of_worker.punt_rate = (config.punt_rate / u32::from(workers)).max(1);
+        worker::Config::new(id, workers, usize::from(file.limits.max_ports), frames);
+    of_worker.punt_rate = (file.limits.punt_rate / u32::from(workers)).max(1);
     of_worker.punt_burst = (of_worker.punt_rate / 10).clamp(64, 2000);
     of_worker
 }
@@ -187,24 +188,24 @@ impl idle::Sleep for Epoll {
 
 /// The workers' processors: those asked for, or the last ones, so that the first,
 /// which most interrupts go to, stays free as long as it can.
-fn processors(config: &Config) -> Result<Vec<usize>, Error> {
+fn processors(file: &File) -> Result<Vec<usize>, Error> {
     let ours = sys::thread::processors().map_err(super::io("reading the processors we may use"))?;
-    let count = usize::from(config.workers);
-    if config.pin.is_empty() {
+    let count = usize::from(file.workers.count);
+    if file.workers.pin.is_empty() {
         let skip = ours.len().saturating_sub(count);
         return Ok(ours[skip..].iter().copied().cycle().take(count).collect());
     }
-    if config.pin.len() != count {
+    if file.workers.pin.len() != count {
         return Err(Error::Pin(format!(
             "--pin names {} processors for {count} workers",
-            config.pin.len()
+            file.workers.pin.len()
         )));
     }
-    match config.pin.iter().find(|c| !ours.contains(c)) {
+    match file.workers.pin.iter().find(|c| !ours.contains(c)) {
         Some(cpu) => Err(Error::Pin(format!(
             "--pin: processor {cpu} is not one that this process may use ({ours:?})"
         ))),
-        None => Ok(config.pin.clone()),
+        None => Ok(file.workers.pin.clone()),
     }
 }
 

@@ -23,6 +23,12 @@ pub struct World {
     pub namespaces: Vec<Option<Arc<Namespace>>>,
     /// Ports by `PortId`.
     pub ports: Vec<Option<Port>>,
+    /// Each namespace's share of a worker's time, relative to the others', by
+    /// `NsId::index`; 1 where there is none.
+    pub weights: Vec<u16>,
+    /// Packets a second that each namespace may punt through one worker, by
+    /// `NsId::index`; the worker's own setting where there is none.
+    pub punt_rates: Vec<u32>,
 }
 
 /// A port as the workers see it.

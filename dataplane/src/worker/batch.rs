@@ -2,11 +2,12 @@
 
 use arrayvec::ArrayVec;
 
+use super::egress::Group;
 use super::io::{BATCH, Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
 use super::stages::{self, Decision, Forward, Verdict};
 use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Handed, Punted};
+use crate::port::{Account, Punted, Way};
 use crate::stats::{DropReason, PortStats, PuntReason};
 use crate::tables::World;
 
@@ -24,6 +25,8 @@ struct Origin {
     queue: QueueId,
     /// The port's namespace; None where the world has no such port.
     ns: Option<NsId>,
+    /// On whose account its packets go.
+    account: Account,
 }
 
 /// Packets of a batch on their way out; a slot is emptied when its group leaves.
@@ -54,18 +57,20 @@ impl Tally {
 }
 
 impl<Q: Queue> Driver<Q> {
-    /// Receives and handles at most one batch from queue `at`. Returns how many packets.
-    pub(super) fn run_queue(&mut self, world: &World, at: usize, now: u64) -> usize {
+    /// Receives and handles at most one batch from queue `at`, and at most `most` packets.
+    /// Returns how many.
+    pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> usize {
         let mut frames = Frames::new();
         let owned = &mut self.queues[at];
-        let received = owned.io.receive(&mut frames);
+        let received = owned.io.receive(&mut frames, most);
         if received == 0 {
             return 0;
         }
         owned.posted = owned.posted.saturating_sub(received);
         let port = owned.port;
         let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
-        let origin = Origin { port, generation: owned.generation, queue: owned.queue, ns };
+        let (generation, queue, account) = (owned.generation, owned.queue, owned.account);
+        let origin = Origin { port, generation, queue, ns, account };
         let mut tally = Tally::default();
         let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
         let leaving = self.sort_out(origin, frames, &decisions, now, &mut tally);
@@ -150,7 +155,7 @@ impl<Q: Queue> Driver<Q> {
         // one that was sampled is not stale for long.
         let slot = how.dst.0.iter().fold(how.port.0 as u8, |sum, byte| sum.rotate_left(3) ^ byte);
         let due = &mut self.stale_due[usize::from(slot)];
-        if self.punts.is_full() || (stale && now < *due) {
+        if !self.punts.has_room(origin.account) || (stale && now < *due) {
             return false;
         }
         let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
@@ -161,14 +166,14 @@ impl<Q: Queue> Driver<Q> {
     }
 
     fn punt(&mut self, origin: Origin, frame: FrameOf<Q>, reason: PuntReason, tally: &mut Tally) {
-        let Origin { port, generation, .. } = origin;
-        match self.punts.push(Punted { frame, port, generation, reason }) {
+        let Origin { port, generation, account, .. } = origin;
+        match self.punts.push(Punted { frame, port, generation, reason, account }) {
             Ok(()) => {
                 tally.punts[reason as usize] += 1;
                 self.punted = true;
             }
-            Err(punted) => {
-                tally.drops[DropReason::PuntFull as usize] += 1;
+            Err((why, punted)) => {
+                tally.drops[why as usize] += 1;
                 self.pool.put(punted.frame);
             }
         }
@@ -181,14 +186,8 @@ impl<Q: Queue> Driver<Q> {
                 continue;
             };
             let (egress, generation) = (how.port, how.generation);
-            let mut group = Handed {
-                ingress: origin.port,
-                egress,
-                generation,
-                queue: origin.queue,
-                bytes: 0,
-                frames: ArrayVec::new(),
-            };
+            let (ingress, queue, account) = (origin.port, origin.queue, origin.account);
+            let mut group = Group::new(Way { ingress, egress, generation, queue, account });
             for slot in &mut leaving[first..] {
                 if let Some((frame, how)) = slot.take_if(|(_, how)| how.port == egress) {
                     group.bytes += u64::from(how.len);

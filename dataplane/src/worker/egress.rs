@@ -1,9 +1,11 @@
 //! The way out: a transmit ring of our own, or another worker.
 
-use super::io::{Memory, Queue};
+use arrayvec::ArrayVec;
+
+use super::io::{Frames, Memory, Queue};
 use super::run::{Driver, FrameOf};
-use crate::id::{PortId, QueueId, WorkerId};
-use crate::port::{self, FromWorker, Handed};
+use crate::id::{PortId, QueueId};
+use crate::port::{self, FromWorker, Handed, Way};
 use crate::stats::DropReason;
 use crate::tables::World;
 
@@ -14,9 +16,22 @@ pub(super) struct Span {
     len: usize,
 }
 
+/// Packets of one way, at most a batch.
+pub(super) struct Group<F> {
+    pub(super) way: Way,
+    pub(super) bytes: u64,
+    pub(super) frames: Frames<F>,
+}
+
+impl<F> Group<F> {
+    pub(super) fn new(way: Way) -> Self {
+        Self { way, bytes: 0, frames: ArrayVec::new() }
+    }
+}
+
 impl<Q: Queue> Driver<Q> {
-    /// Finds anew where each port's queues are.
-    pub(super) fn index_queues(&mut self) {
+    /// Finds anew where each port's and each namespace's queues are.
+    pub(super) fn index_queues(&mut self, world: &World) {
         self.queues.sort_by_key(|owned| (owned.port, owned.queue));
         self.spans.fill(Span::default());
         for (at, owned) in self.queues.iter().enumerate() {
@@ -26,11 +41,12 @@ impl<Q: Queue> Driver<Q> {
             }
             span.len += 1;
         }
+        self.turns.index(world, &mut self.queues);
     }
 
     /// Our queue to send out of a port by: the one with the ingress queue's number,
     /// else any; None if none of the port's is ours.
-    fn tx_queue(&self, egress: PortId, like: QueueId) -> Option<usize> {
+    pub(super) fn tx_queue(&self, egress: PortId, like: QueueId) -> Option<usize> {
         let span = self.spans.get(egress.index()).filter(|span| span.len > 0)?;
         let ours = span.start..span.start + span.len;
         let same = ours.clone().find(|&at| self.queues[at].queue == like);
@@ -38,87 +54,104 @@ impl<Q: Queue> Driver<Q> {
     }
 
     /// Sends a group by a queue of ours, or hands it to the worker that has one.
-    pub(super) fn send(&mut self, world: &World, group: Handed<FrameOf<Q>>) {
-        match self.tx_queue(group.egress, group.queue) {
+    pub(super) fn send(&mut self, world: &World, group: Group<FrameOf<Q>>) {
+        match self.tx_queue(group.way.egress, group.way.queue) {
             Some(at) => self.transmit(at, group),
             None => self.hand_over(world, group),
         }
     }
 
-    /// Takes in what other workers handed over. Returns how many packets.
-    pub(super) fn take_handed(&mut self) -> usize {
-        let me = self.id;
-        let mut packets = 0;
-        for from in (0..self.mesh.workers()).map(WorkerId).filter(|&from| from != me) {
-            // As many batches as the ring holds now: a fast producer cannot keep us here.
-            for _ in 0..self.mesh.ring(from, me).len() {
-                let Some(group) = self.mesh.ring(from, me).pop() else {
-                    break;
-                };
-                packets += group.frames.len();
-                match self.tx_queue(group.egress, group.queue) {
-                    Some(at) => self.transmit(at, group),
-                    None => self.discard(group, DropReason::EgressGone),
-                }
-            }
-        }
-        packets
+    /// Bytes of a packet.
+    pub(super) fn packet_len(&self, frame: &mut FrameOf<Q>) -> u64 {
+        self.memory.packet(frame).len() as u64
     }
 
-    fn transmit(&mut self, at: usize, mut group: Handed<FrameOf<Q>>) {
-        let owned = &mut self.queues[at];
-        if owned.dead || owned.generation != group.generation {
+    pub(super) fn transmit(&mut self, at: usize, mut group: Group<FrameOf<Q>>) {
+        let owned = &self.queues[at];
+        if owned.dead || owned.generation != group.way.generation {
             return self.discard(group, DropReason::EgressGone);
         }
-        let mut sent = owned.io.transmit(&mut group.frames);
-        owned.in_flight += sent;
-        owned.touched |= sent > 0;
+        let account = owned.account;
+        let mut may = self.turns.may_send(account, group.frames.len());
+        if may < group.frames.len() {
+            self.kick(at);
+            self.reap(at);
+            may = self.turns.may_send(account, group.frames.len());
+        }
+        let mut beyond = Group::new(group.way);
+        while group.frames.len() > may {
+            beyond.frames.extend(group.frames.pop());
+        }
+        for frame in &mut beyond.frames {
+            group.bytes -= self.memory.packet(frame).len() as u64;
+        }
+        self.discard(beyond, DropReason::TxShare);
+        let mut sent = self.put(at, &mut group);
         if !group.frames.is_empty() {
             // Full: let the kernel take some, once.
             self.kick(at);
             self.reap(at);
-            let owned = &mut self.queues[at];
-            let more = owned.io.transmit(&mut group.frames);
-            owned.in_flight += more;
-            owned.touched |= more > 0;
-            sent += more;
+            sent += self.put(at, &mut group);
         }
-        let left: u64 =
-            group.frames.iter_mut().map(|frame| self.memory.packet(frame).len() as u64).sum();
-        let ingress = self.stats.port(group.ingress);
+        let mut left = 0;
+        for frame in &mut group.frames {
+            left += self.memory.packet(frame).len() as u64;
+        }
+        let ingress = self.stats.port(group.way.ingress);
         ingress.forwarded_packets.add(sent as u64);
         ingress.forwarded_bytes.add(group.bytes.saturating_sub(left));
-        self.stats.port(group.egress).tx_packets.add(sent as u64);
+        self.stats.port(group.way.egress).tx_packets.add(sent as u64);
         self.discard(group, DropReason::TxFull);
     }
 
-    fn hand_over(&mut self, world: &World, group: Handed<FrameOf<Q>>) {
-        let port = world.ports.get(group.egress.index()).and_then(Option::as_ref);
+    fn put(&mut self, at: usize, group: &mut Group<FrameOf<Q>>) -> usize {
+        let owned = &mut self.queues[at];
+        let sent = owned.io.transmit(&mut group.frames);
+        self.turns.sent(at, owned, sent);
+        sent
+    }
+
+    fn hand_over(&mut self, world: &World, mut group: Group<FrameOf<Q>>) {
+        let way = group.way;
+        let port = world.ports.get(way.egress.index()).and_then(Option::as_ref);
         let Some(queues) = port.map(|port| port.queues).filter(|&queues| queues > 0) else {
             return self.discard(group, DropReason::EgressGone);
         };
-        let queue = QueueId(group.queue.0 % queues);
-        let to = port::owner(group.egress, queue, self.mesh.workers());
+        let queue = QueueId(way.queue.0 % queues);
+        let to = port::owner(way.egress, queue, self.mesh.workers());
         if to == self.id {
             // Ours to have, and we have none: not yet given, or taken away.
             return self.discard(group, DropReason::EgressGone);
         }
-        let packets = group.frames.len() as u64;
-        match self.mesh.ring(self.id, to).push(group) {
-            Ok(()) => {
-                self.stats.handed_over.add(packets);
-                self.to_ring[to.index()] = true;
+        let share = self.mesh.waiting(to);
+        let may = share.enter(way.account, group.frames.len() as u32) as usize;
+        let mut beyond = Group::new(way);
+        beyond.frames.extend(group.frames.drain(may..));
+        let ring = self.mesh.ring(self.id, to);
+        let mut left = Group::new(way);
+        for frame in group.frames {
+            if let Err(handed) = ring.push(Handed { way, frame }) {
+                left.frames.push(handed.frame);
             }
-            Err(group) => self.discard(group, DropReason::HandoverFull),
         }
+        share.leave(way.account, left.frames.len() as u32);
+        let packets = may - left.frames.len();
+        if packets > 0 {
+            self.stats.handed_over.add(packets as u64);
+            self.to_ring[to.index()] = true;
+        }
+        let full = self.mesh.waiting(to).is_full();
+        let why = if full { DropReason::HandoverFull } else { DropReason::HandoverShare };
+        self.discard(beyond, why);
+        self.discard(left, DropReason::HandoverFull);
     }
 
     /// Recycles the frames of a group that cannot leave, and counts them.
-    fn discard(&mut self, group: Handed<FrameOf<Q>>, reason: DropReason) {
+    pub(super) fn discard(&mut self, group: Group<FrameOf<Q>>, reason: DropReason) {
         if group.frames.is_empty() {
             return;
         }
-        let drops = &self.stats.port(group.ingress).drops[reason as usize];
+        let drops = &self.stats.port(group.way.ingress).drops[reason as usize];
         drops.add(group.frames.len() as u64);
         self.pool.free().extend(group.frames);
     }
@@ -129,6 +162,7 @@ impl<Q: Queue> Driver<Q> {
         let kick = owned.io.kick();
         owned.touched = false;
         owned.pending = kick.pending;
+        self.turns.calls += kick.calls as usize;
         self.stats.kicks.add(u64::from(kick.calls));
         if kick.refused > 0 {
             self.stats.port(owned.port).tx_refused.add(u64::from(kick.refused));
@@ -145,6 +179,6 @@ impl<Q: Queue> Driver<Q> {
     pub(super) fn reap(&mut self, at: usize) {
         let owned = &mut self.queues[at];
         let reaped = owned.io.reap(self.pool.free());
-        owned.in_flight = owned.in_flight.saturating_sub(reaped);
+        self.turns.reaped(owned, reaped);
     }
 }

@@ -50,9 +50,9 @@ pub trait Queue: Send + 'static {
     /// The memory its frames live in.
     type Memory: Memory;
 
-    /// Takes received frames into `out` until it is full or none is left.
-    /// Returns how many.
-    fn receive(&mut self, out: &mut Frames<<Self::Memory as Memory>::Frame>) -> usize;
+    /// Takes at most `most` received frames into `out`, as many as are there and it has
+    /// room for. Returns how many.
+    fn receive(&mut self, out: &mut Frames<<Self::Memory as Memory>::Frame>, most: usize) -> usize;
 
     /// Moves frames from the front of `frames` into the TX ring; what does not fit stays.
     /// Returns how many went.
@@ -64,7 +64,8 @@ pub trait Queue: Send + 'static {
     /// Takes back frames that were sent. Returns how many.
     fn reap(&mut self, pool: &mut Vec<<Self::Memory as Memory>::Frame>) -> usize;
 
-    /// Tops up the fill ring from `pool`. Returns how many it took.
+    /// Tops up from `pool` what the queue has to receive into: frames that were given and
+    /// not yet received, wherever they are. Returns how many it took.
     fn refill(&mut self, pool: &mut Vec<<Self::Memory as Memory>::Frame>) -> usize;
 
     /// Frames have been received and not yet taken. Exact: reads the ring's

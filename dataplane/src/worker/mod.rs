@@ -1,8 +1,9 @@
 //! Worker threads: run to completion over the queues they own.
 //!
 //! [`stages`] decides on one packet and is pure; [`run`] moves batches of frames
-//! by those verdicts and owns everything that moves; [`idle`] says when to spin
-//! and when to sleep. What a queue, a frame, a sleep really is comes from outside
+//! by those verdicts and owns everything that moves, a turn of a namespace at a time
+//! (`turns`, in the order that `schedule` says); [`idle`] says when to spin and when to
+//! sleep. What a queue, a frame, a sleep really is comes from outside
 //! ([`io`], [`idle::Sleep`]); [`sim`] has them in memory, for tests and benches.
 //!
 //! Not here: system calls, clocks (time is an argument), netlink, sockets' making
@@ -22,5 +23,7 @@ mod batch;
 mod budget;
 mod egress;
 mod pool;
+mod schedule;
+mod turns;
 
 pub use run::{Config, Parts, Round, Worker};

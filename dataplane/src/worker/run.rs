@@ -1,17 +1,17 @@
 //! A worker: what it owns, and one round over it.
 //!
 //! ```text
-//!  round: messages ─► newest world ─► handed-in batches ─► each queue: receive, decide, send
-//!         ─► kick ─► reap ─► refill ─► ring the bells of those who got something
+//!  round: messages ─► newest world ─► who has work? ─► a turn for each who had none before,
+//!         and for one of the others ─► ring the bells of those who got something
+//!  turn:  receive, decide, send ─► kick ─► reap ─► refill
 //! ```
 //!
 //! Who drives which queue is [`crate::port::owner`]'s to say; the worker drives
 //! what it is given. A packet whose egress port has a queue here leaves by it; else
-//! its batch goes over a ring to the worker that has one, which sends it and counts
-//! it. A full ring, whichever, drops and counts; nothing waits.
+//! it goes over a ring to the worker that has one, which sends it and counts it. A full ring, whichever, drops and counts; nothing waits.
 //!
 //! A port is taken away by message: its queues go back to control with all frames
-//! that are in their rings; batches for it that are still between workers are
+//! that are in their rings; packets for it that are still between workers are
 //! dropped there with `EgressGone`.
 
 use std::os::fd::RawFd;
@@ -21,10 +21,11 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::budget::Budget;
 use super::egress::Span;
-use super::io::{Memory, Queue};
+use super::io::{BATCH, Memory, Queue};
 use super::pool::Pool;
+use super::turns::Turns;
 use crate::id::{Generation, PortId, QueueId, WorkerId};
-use crate::port::{Depot, FromWorker, Mesh, PuntQueue, ToWorker};
+use crate::port::{Account, Depot, FromWorker, Mesh, PuntQueue, ToWorker};
 use crate::stats::WorkerStats;
 use crate::sync::{Doorbell, Reader};
 use crate::tables::World;
@@ -50,6 +51,8 @@ pub struct Config {
     pub punt_rate: u32,
     /// Packets that a namespace may punt at once through this worker.
     pub punt_burst: u32,
+    /// Frames that may be in transmit rings of this worker's queues at one time.
+    pub tx_room: u32,
 }
 
 impl Config {
@@ -70,6 +73,7 @@ impl Config {
             pool_high: 1024,
             punt_rate: (Self::PUNT_RATE / u32::from(workers)).max(1),
             punt_burst: (Self::PUNT_BURST / u32::from(workers)).max(1),
+            tx_room: (frames / 16 / usize::from(workers)).max(4 * BATCH) as u32,
         }
     }
 }
@@ -113,6 +117,12 @@ pub(super) struct Owned<Q> {
     pub(super) pending: bool,
     /// Its socket died; it is no more used, and waits to be taken away.
     pub(super) dead: bool,
+    /// Whose it is, as the world says.
+    pub(super) account: Account,
+    /// It is among those with frames in flight.
+    pub(super) flying: bool,
+    /// It has no frame to receive into, and found none.
+    pub(super) hungry: bool,
 }
 
 /// All of a worker but the inbox and the world, which a round reads while it
@@ -124,6 +134,7 @@ pub(super) struct Driver<Q: Queue> {
     pub(super) queues: Vec<Owned<Q>>,
     /// By port.
     pub(super) spans: Box<[Span]>,
+    pub(super) turns: Turns<FrameOf<Q>>,
     pub(super) pool: Pool<FrameOf<Q>>,
     pub(super) budget: Budget,
     pub(super) stats: Arc<WorkerStats>,
@@ -168,12 +179,14 @@ impl<Q: Queue> Worker<Q> {
     pub fn new(config: &Config, parts: Parts<Q>) -> Self {
         let Parts { memory, inbox, outbox, world, stats, punts, punt_bell, depot, mesh } = parts;
         let mut budget = Budget::new(config.punt_rate, config.punt_burst);
-        budget.reserve(world.get().namespaces.len());
+        let now = world.get();
+        budget.reserve(now.namespaces.len(), &now.punt_rates);
         let driver = Driver {
             id: config.id,
             memory,
             queues: Vec::new(),
             spans: vec![Span::default(); config.max_ports].into(),
+            turns: Turns::new(mesh.depth(), config.tx_room),
             pool: Pool::new(config.frames, config.pool_low, config.pool_high, depot),
             budget,
             stats,
@@ -185,7 +198,9 @@ impl<Q: Queue> Worker<Q> {
             mesh,
             outbox,
         };
-        Self { inbox, world, driver }
+        let mut worker = Self { inbox, world, driver };
+        worker.driver.index_queues(worker.world.get());
+        worker
     }
 
     /// One round over everything. `now` is a monotonic clock, in nanoseconds.
@@ -193,22 +208,21 @@ impl<Q: Queue> Worker<Q> {
         let mut round = Round::default();
         while let Ok(message) = self.inbox.try_recv() {
             round.queues_changed = true;
-            if self.driver.obey(message) {
+            if self.driver.obey(self.world.get(), message) {
                 round.stopped = true;
                 return round;
             }
         }
         if self.world.refresh() {
-            self.driver.budget.reserve(self.world.get().namespaces.len());
+            self.driver.heed(self.world.get());
         }
-        let world = self.world.get();
-        let handed = self.driver.take_handed();
-        let mut received = 0;
-        for at in 0..self.driver.queues.len() {
-            received += self.driver.run_queue(world, at, now);
-        }
-        round.pending = self.driver.settle();
-        round.packets = handed + received;
+        self.driver.look_after();
+        let received = self.driver.turns(self.world.get(), now, &mut round);
+        round.pending = self.driver.is_pending();
+        self.driver.pool.balance();
+        let free = self.driver.pool.len() as u64;
+        self.driver.stats.free_frames.set(free);
+        self.driver.ring_bells();
         let stats = &self.driver.stats;
         stats.rounds.add(1);
         if round.packets > 0 {
@@ -221,8 +235,9 @@ impl<Q: Queue> Worker<Q> {
     /// Something is there for the next round. Exact for what was pushed before
     /// the worker's bell was armed.
     pub fn has_work(&mut self) -> bool {
-        let Driver { id, mesh, queues, .. } = &mut self.driver;
+        let Driver { id, mesh, queues, turns, .. } = &mut self.driver;
         !self.inbox.is_empty()
+            || turns.handed() > 0
             || (0..mesh.workers()).any(|from| !mesh.ring(WorkerId(from), *id).is_empty())
             || queues.iter_mut().any(|owned| owned.io.has_received())
     }
@@ -249,11 +264,17 @@ impl<Q: Queue> Worker<Q> {
     pub fn free_frames(&self) -> usize {
         self.driver.pool.len()
     }
+
+    /// Packets that other workers handed over and that are not sent yet.
+    #[must_use]
+    pub fn handed(&self) -> usize {
+        self.driver.turns.handed()
+    }
 }
 
 impl<Q: Queue> Driver<Q> {
     /// Does what a message says; true if it was to stop.
-    fn obey(&mut self, message: ToWorker<Q>) -> bool {
+    fn obey(&mut self, world: &World, message: ToWorker<Q>) -> bool {
         match message {
             ToWorker::AddQueue { port, generation, queue, io, posted } => {
                 let owned = Owned {
@@ -266,22 +287,26 @@ impl<Q: Queue> Driver<Q> {
                     touched: false,
                     pending: false,
                     dead: false,
+                    account: Account::NOBODY,
+                    flying: false,
+                    hungry: false,
                 };
                 if port.index() < self.spans.len() {
                     self.queues.push(owned);
-                    self.index_queues();
+                    self.index_queues(world);
                 } else {
                     self.give_back(owned);
                 }
             }
             ToWorker::RemovePort { port, generation } => {
-                self.give_back_all(|owned| owned.port == port && owned.generation == generation);
+                self.give_back_all(world, |owned| {
+                    owned.port == port && owned.generation == generation
+                });
                 self.tell(FromWorker::PortRemoved { worker: self.id, port, generation });
             }
             ToWorker::Stop => {
-                self.give_back_all(|_| true);
-                // Nothing can be sent any more: what was handed over comes back as free frames.
-                self.take_handed();
+                self.give_back_all(world, |_| true);
+                self.send_all_handed();
                 self.pool.give_all();
                 self.tell(FromWorker::Stopped { worker: self.id });
                 return true;
@@ -290,7 +315,41 @@ impl<Q: Queue> Driver<Q> {
         false
     }
 
-    fn give_back_all(&mut self, which: impl Fn(&Owned<Q>) -> bool) {
+    /// Takes notice of a new world.
+    fn heed(&mut self, world: &World) {
+        self.budget.reserve(world.namespaces.len(), &world.punt_rates);
+        if self.turns.is_stale(world, &self.queues) {
+            self.index_queues(world);
+        }
+    }
+
+    /// A turn for each who had no work before, and one for the next of the others.
+    /// Returns how many packets were received.
+    fn turns(&mut self, world: &World, now: u64, round: &mut Round) -> usize {
+        self.look();
+        let mut received = 0;
+        for _ in 0..self.turns.schedule.fresh() {
+            let Some((who, most)) = self.turns.schedule.next_fresh() else {
+                break;
+            };
+            let turn = self.turn(world, who, most, now);
+            self.turns.schedule.done_fresh(who, turn.cost, turn.busy);
+            round.packets += turn.packets;
+            received += turn.received;
+        }
+        while let Some((who, most)) = self.turns.schedule.next_robin() {
+            let turn = self.turn(world, who, most, now);
+            self.turns.schedule.done_robin(who, turn.cost, turn.busy);
+            round.packets += turn.packets;
+            received += turn.received;
+            if turn.packets > 0 {
+                break;
+            }
+        }
+        received
+    }
+
+    fn give_back_all(&mut self, world: &World, which: impl Fn(&Owned<Q>) -> bool) {
         let mut at = 0;
         while at < self.queues.len() {
             if which(&self.queues[at]) {
@@ -301,7 +360,7 @@ impl<Q: Queue> Driver<Q> {
                 at += 1;
             }
         }
-        self.index_queues();
+        self.index_queues(world);
     }
 
     fn give_back(&self, owned: Owned<Q>) {
@@ -312,39 +371,6 @@ impl<Q: Queue> Driver<Q> {
     /// Nobody listens only when the process ends; then it does not matter.
     pub(super) fn tell(&self, message: FromWorker<Q>) {
         drop(self.outbox.send(message));
-    }
-
-    /// The end of a round. True if something is left to be tried again.
-    fn settle(&mut self) -> bool {
-        let mut pending = false;
-        for at in 0..self.queues.len() {
-            let owned = &self.queues[at];
-            if !owned.dead && (owned.touched || owned.pending) {
-                self.kick(at);
-            }
-            if self.queues[at].in_flight > 0 {
-                self.reap(at);
-            }
-            pending |= self.queues[at].pending;
-        }
-        for at in 0..self.queues.len() {
-            pending |= !self.queues[at].dead && !self.refill(at);
-        }
-        self.pool.balance();
-        self.ring_bells();
-        pending
-    }
-
-    /// Tops up a fill ring, from the depot where the pool is not enough. False if
-    /// the queue has no frame left to receive into.
-    fn refill(&mut self, at: usize) -> bool {
-        let owned = &mut self.queues[at];
-        loop {
-            owned.posted += owned.io.refill(self.pool.free());
-            if self.pool.len() > 0 || !self.pool.fetch() {
-                return owned.posted > 0;
-            }
-        }
     }
 
     fn ring_bells(&mut self) {

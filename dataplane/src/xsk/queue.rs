@@ -27,6 +27,8 @@ pub struct Queue {
     comp: CompQueue,
     scratch: [FrameDesc; BATCH],
     fill_target: u32,
+    /// Frames given to the kernel to receive into and not yet taken back.
+    posted: u32,
     tx_size: u32,
 }
 
@@ -48,6 +50,7 @@ impl Queue {
             comp,
             scratch: [FrameDesc::default(); BATCH],
             fill_target: size,
+            posted: 0,
             tx_size: size,
             memory,
         }
@@ -65,22 +68,25 @@ impl Queue {
         self.fd
     }
 
-    /// Keeps at most `frames` in the fill ring, so that many ports can share the
-    /// memory. At most the ring's size; takes effect as frames are used up.
+    /// Gives the kernel at most `frames` to receive into, so that many ports can share the
+    /// memory: what waits in the RX ring or in the driver counts too. At most the ring's
+    /// size; takes effect as frames are used up.
     pub fn set_fill_target(&mut self, frames: u32) {
         self.fill_target = frames.min(self.memory.options().ring_size);
     }
 
-    /// Takes received frames into `out` until it is full or none is left.
+    /// Takes at most `most` received frames into `out`, as many as are there and it has
+    /// room for.
     #[inline]
-    pub fn receive(&mut self, out: &mut Frames) -> usize {
-        let room = out.remaining_capacity();
+    pub fn receive(&mut self, out: &mut Frames, most: usize) -> usize {
+        let room = out.remaining_capacity().min(most);
         // SAFETY: the ring fills in descriptors of the memory that it is bound to.
         let n = unsafe { self.rx.consume(&mut self.scratch[..room]) };
         for desc in &self.scratch[..n] {
             self.memory.lend(desc, NOT_LENT);
             out.push(Frame(*desc));
         }
+        self.posted = self.posted.saturating_sub(n as u32);
         n
     }
 
@@ -136,7 +142,8 @@ impl Queue {
     pub fn refill(&mut self, pool: &mut Vec<Frame>) -> usize {
         let size = self.memory.options().ring_size;
         let held = size - self.fill.nb_free_exact();
-        let mut want = (self.fill_target.saturating_sub(held) as usize).min(pool.len());
+        let room = self.fill_target.saturating_sub(self.posted).min(size - held);
+        let mut want = (room as usize).min(pool.len());
         let mut total = 0;
         while want > 0 {
             let n = want.min(BATCH);
@@ -150,6 +157,7 @@ impl Queue {
             total += n;
             want -= n;
         }
+        self.posted += total as u32;
         if held as usize + total > 0 && self.fill.needs_wakeup() {
             kick::wake_rx(self.fd);
         }

@@ -76,6 +76,33 @@ impl Options {
     pub fn max_packet(&self) -> u32 {
         self.frame_size - XDP_HEADROOM
     }
+
+    /// The option that does not fit, as users write it, and why; None if all do.
+    #[must_use]
+    pub fn wrong(&self) -> Option<(&'static str, String)> {
+        let Self { frames, frame_size, ring_size, mode } = *self;
+        if !matches!(frame_size, 2048 | 4096) {
+            return Some((
+                "frame-size",
+                format!("a frame has 2048 or 4096 bytes, not {frame_size}"),
+            ));
+        }
+        if frame_size < mode.least_frame_size() {
+            let why = format!(
+                "zero-copy needs frames of 4096 bytes, not {frame_size}: some drivers split what \
+                 is longer than 1024 bytes into packets of their own"
+            );
+            return Some(("frame-size", why));
+        }
+        if let Err(e) = ring(ring_size) {
+            return Some(("ring-size", format!("a ring of {ring_size} entries: {e}")));
+        }
+        if frames < ring_size {
+            let why = format!("{frames} frames are fewer than one ring of {ring_size} holds");
+            return Some(("frames", why));
+        }
+        None
+    }
 }
 
 /// Ownership of one frame: whoever holds the token owns the bytes.
@@ -232,7 +259,9 @@ impl Region {
     /// # Errors
     /// Options that do not fit, no AF_XDP, or no memory.
     pub fn create(options: Options) -> Result<(Self, Vec<Frame>), Error> {
-        check(&options)?;
+        if let Some((_, why)) = options.wrong() {
+            return Err(bad(&why));
+        }
         probe_af_xdp()?;
         let config = UmemConfig::builder()
             .frame_size(FrameSize::new(options.frame_size).map_err(|e| bad(&e))?)
@@ -265,26 +294,6 @@ impl Region {
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
-}
-
-fn check(options: &Options) -> Result<(), Error> {
-    if !matches!(options.frame_size, 2048 | 4096) {
-        return Err(bad(&format!("a frame has 2048 or 4096 bytes, not {}", options.frame_size)));
-    }
-    if options.frame_size < options.mode.least_frame_size() {
-        return Err(bad(&format!(
-            "zero-copy needs frames of 4096 bytes, not {}: some drivers split what is longer \
-             than 1024 bytes into packets of their own",
-            options.frame_size
-        )));
-    }
-    if options.frames < options.ring_size {
-        return Err(bad(&format!(
-            "{} frames are fewer than one ring of {} holds",
-            options.frames, options.ring_size
-        )));
-    }
-    Ok(())
 }
 
 fn bad(why: &dyn ToString) -> Error {
@@ -387,11 +396,13 @@ mod tests {
     #[test]
     fn options_that_cannot_work_are_refused_before_any_system_call() {
         let good = Options { frames: 4096, frame_size: 2048, ring_size: 1024, mode: Mode::Copy };
-        assert!(check(&good).is_ok());
-        assert!(check(&Options { frame_size: 3000, ..good }).is_err());
-        assert!(check(&Options { frames: 512, ..good }).is_err());
-        assert!(check(&Options { mode: Mode::ZeroCopy, ..good }).is_err());
-        assert!(check(&Options { mode: Mode::ZeroCopy, frame_size: 4096, ..good }).is_ok());
+        let wrong = |options: Options| options.wrong().map(|(key, _)| key);
+        assert_eq!(wrong(good), None);
+        assert_eq!(wrong(Options { frame_size: 3000, ..good }), Some("frame-size"));
+        assert_eq!(wrong(Options { ring_size: 1000, ..good }), Some("ring-size"));
+        assert_eq!(wrong(Options { frames: 512, ..good }), Some("frames"));
+        assert_eq!(wrong(Options { mode: Mode::ZeroCopy, ..good }), Some("frame-size"));
+        assert_eq!(wrong(Options { mode: Mode::ZeroCopy, frame_size: 4096, ..good }), None);
         assert_eq!(good.max_packet(), 1792);
     }
 }

@@ -156,7 +156,7 @@ pub(crate) fn build(root: &Path) -> Result<()> {
 
 /// Processors for the generators and for nsplane's worker: the first two that we
 /// may use, or one for both.
-fn cpus() -> Result<(usize, usize)> {
+pub(crate) fn cpus() -> Result<(usize, usize)> {
     let status = std::fs::read_to_string("/proc/self/status").context("reading our own status")?;
     let list = status
         .lines()

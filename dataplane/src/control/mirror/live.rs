@@ -3,13 +3,14 @@
 
 mod hooks;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::netlink::{self, Channels, LinkKind, Monitor};
-use crate::netns::{self, Change, Netns, Selector, Watcher};
+use crate::netns::{self, Netns, Watcher};
 
 /// A named namespace, deleted in the end, whatever the end is.
 struct Space {
@@ -35,7 +36,7 @@ impl Space {
     }
 
     fn open(&self) -> Netns {
-        netns::open(&Selector::Name(self.name.clone())).unwrap()
+        netns::open_path(&Path::new("/run/netns").join(&self.name)).unwrap()
     }
 }
 
@@ -300,17 +301,17 @@ fn namespaces_are_found_as_they_come_and_go() {
         return;
     }
     runtime().block_on(async {
+        let all = &[&netns::Selector::all()];
+        let named = |name: &str| {
+            let chosen = netns::scan(all).unwrap().choose(all);
+            chosen.into_iter().find(|c| c.known.origin.label() == name)
+        };
         let mut watcher = Watcher::new().unwrap();
+        watcher.watch(netns::directories(all)).unwrap();
         let space = Space::new("watch");
-        wait(&mut watcher, &Change::Added(space.name.clone())).await;
-        let ns = space.open();
-        assert_eq!(ns.name(), space.name);
-        let by_path = netns::open(&Selector::Path(format!("/run/netns/{}", space.name).into()));
-        assert_eq!(by_path.unwrap().cookie(), ns.cookie());
-        let all = netns::list_all().unwrap();
-        assert_eq!(all.iter().filter(|n| n.cookie() == ns.cookie()).count(), 1);
-        let initial = netns::open(&Selector::Path("/proc/self/ns/net".into())).unwrap();
-        assert!(all.iter().all(|n| n.cookie() != initial.cookie()));
+        wait(&mut watcher, || named(&space.name).is_some()).await;
+        let ns = netns::open(&named(&space.name).unwrap()).unwrap();
+        assert_eq!((ns.name(), ns.cookie()), (space.name.as_str(), space.open().cookie()));
 
         // A veth has as many channels as it uses, whatever was allocated.
         space.ip("link add hmq numrxqueues 4 numtxqueues 4 type veth peer name hmr");
@@ -327,36 +328,18 @@ fn namespaces_are_found_as_they_come_and_go() {
         assert!(events.iter().any(|e| matches!(e, Event::Link(l) if l.name == "hmq")));
 
         let name = space.name.clone();
-        drop((ns, monitor, all, space));
-        wait(&mut watcher, &Change::Removed(name)).await;
+        drop((ns, monitor, space));
+        wait(&mut watcher, || named(&name).is_none()).await;
     });
 }
 
-async fn wait(watcher: &mut Watcher, wanted: &Change) {
-    let found = async { while !watcher.next().await.unwrap().contains(wanted) {} };
-    tokio::time::timeout(Duration::from_secs(5), found).await.unwrap();
-}
-
-#[test]
-fn a_namespace_is_opened_the_moment_its_name_appears() {
-    if !netns::tests::root("a_namespace_is_opened_the_moment_its_name_appears") {
-        return;
-    }
-    for round in 0..5 {
-        let name = format!("hm-race{round}-{}", std::process::id());
-        let space = Space { name: name.clone() };
-        let selector = Selector::Name(name.clone());
-        let path = std::path::PathBuf::from(format!("/run/netns/{name}"));
-        std::thread::scope(|s| {
-            s.spawn(|| run("ip", &["netns", "add", &name]));
-            let end = Instant::now() + Duration::from_secs(5);
-            while !path.exists() {
-                assert!(Instant::now() < end, "{name} never came");
-            }
-            assert!(netns::open(&selector).is_ok());
-        });
-        drop(space);
-    }
+async fn wait(watcher: &mut Watcher, is_so: impl Fn() -> bool) {
+    let so = async {
+        while !is_so() {
+            watcher.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), so).await.unwrap();
 }
 
 /// A burst that no receive buffer holds: the loss is told, and a dump repairs it.

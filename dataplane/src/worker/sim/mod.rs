@@ -67,7 +67,7 @@ impl Memory for SimMemory {
 /// How large a queue's rings are, in frames.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Fill ring.
+    /// Fill ring, and frames given to receive into at one time.
     pub fill: usize,
     /// Receive ring.
     pub rx: usize,
@@ -153,9 +153,9 @@ pub struct SimQueue {
 impl Queue for SimQueue {
     type Memory = SimMemory;
 
-    fn receive(&mut self, out: &mut Frames<SimFrame>) -> usize {
+    fn receive(&mut self, out: &mut Frames<SimFrame>, most: usize) -> usize {
         let mut rings = lock(&self.rings);
-        let count = out.remaining_capacity().min(rings.rx.len());
+        let count = out.remaining_capacity().min(most).min(rings.rx.len());
         out.extend(rings.rx.drain(..count));
         count
     }
@@ -193,7 +193,8 @@ impl Queue for SimQueue {
 
     fn refill(&mut self, pool: &mut Vec<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
-        let count = pool.len().min(rings.sizes.fill.saturating_sub(rings.fill.len()));
+        let posted = rings.fill.len() + rings.rx.len();
+        let count = pool.len().min(rings.sizes.fill.saturating_sub(posted));
         let from = pool.len() - count;
         rings.fill.extend(pool.drain(from..));
         count

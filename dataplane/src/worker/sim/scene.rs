@@ -212,7 +212,7 @@ pub struct Setup {
     pub sizes: Sizes,
     /// Frames in all.
     pub frames: usize,
-    /// Batches that a ring between workers holds.
+    /// Packets that a ring between workers holds.
     pub mesh_depth: usize,
     /// Packets that the punt queue holds.
     pub punt_depth: usize,
@@ -225,7 +225,7 @@ impl Default for Setup {
             queues: 1,
             sizes: Sizes::all(256),
             frames: 8192,
-            mesh_depth: 16,
+            mesh_depth: 1024,
             punt_depth: 256,
         }
     }
@@ -312,6 +312,7 @@ impl Scene {
         let mut count = 0;
         while let Some(punted) = self.punts.pop() {
             count += 1;
+            self.punts.done(punted.account);
             self.spare.push(punted.frame);
             if self.spare.is_full() {
                 let magazine = std::mem::take(&mut self.spare);
@@ -327,7 +328,7 @@ impl Scene {
     #[must_use]
     pub fn held(&self) -> usize {
         let rings: usize = self.wires.iter().flatten().map(SimWire::held).sum();
-        let pools: usize = self.workers.iter().map(Worker::free_frames).sum();
+        let pools: usize = self.workers.iter().map(|w| w.free_frames() + w.handed()).sum();
         let mut shared = self.punts.len() + self.spare.len();
         for _ in 0..self.depot.len() {
             let magazine = self.depot.pop().expect("counted");
@@ -337,9 +338,9 @@ impl Scene {
         for (from, to) in self.pairs() {
             let ring = self.mesh.ring(from, to);
             for _ in 0..ring.len() {
-                let group = ring.pop().expect("counted");
-                shared += group.frames.len();
-                assert!(ring.push(group).is_ok());
+                let handed = ring.pop().expect("counted");
+                shared += 1;
+                assert!(ring.push(handed).is_ok());
             }
         }
         rings + pools + shared

@@ -351,6 +351,8 @@ fn any_world() -> impl Strategy<Value = World> {
         prop::collection::vec(prop::option::weighted(0.9, ns), 3),
     )
         .prop_map(|(ports, namespaces)| World {
+            weights: Vec::new(),
+            punt_rates: Vec::new(),
             ports,
             namespaces: namespaces
                 .into_iter()

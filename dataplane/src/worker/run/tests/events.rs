@@ -89,7 +89,7 @@ proptest! {
 
     #[test]
     fn no_frame_is_lost_whatever_happens(
-        workers in 1..3_u16, queues in 1..3_u16, depth in 1..4_usize, punt_depth in 1..50_usize,
+        workers in 1..3_u16, queues in 1..3_u16, depth in 1..200_usize, punt_depth in 1..50_usize,
         (fill, rx, tx, completion) in (1..80_usize, 1..80_usize, 1..80_usize, 1..80_usize),
         frames in 64..1200_usize,
         events in prop::collection::vec(event(), 0..80),

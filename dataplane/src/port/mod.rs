@@ -1,11 +1,24 @@
-//! Messages between control and workers, and the rings between workers.
+//! Messages between control and workers, the rings between workers, the way to the punt
+//! thread; and how namespaces share what they all use of these: [`share`] says how many
+//! places each may have of a queue, [`lanes`] has whoever empties it take from each in turn.
 
-use arrayvec::ArrayVec;
+pub mod in_turn;
+pub mod lanes;
+pub mod punts;
+pub mod share;
+
+mod depot;
+
 use crossbeam::queue::ArrayQueue;
 
+pub use depot::Depot;
+
 use crate::id::{Generation, PortId, QueueId, WorkerId};
-use crate::stats::PuntReason;
 use crate::sync::Doorbell;
+pub use in_turn::InTurn;
+pub use lanes::Lanes;
+pub use punts::{PuntQueue, Punted};
+pub use share::{Account, Share};
 
 /// Most frames that move between threads at once.
 pub const BATCH: usize = 64;
@@ -88,57 +101,50 @@ pub enum FromWorker<Q> {
     },
 }
 
-/// A packet on its way into the kernel's stack.
-#[derive(Debug)]
-pub struct Punted<F> {
-    /// The packet. Its L4 checksum is complete.
-    pub frame: F,
-    /// The port it came in on.
-    pub port: PortId,
-    /// The use of the port's slot.
-    pub generation: Generation,
-    /// Why.
-    pub reason: PuntReason,
-}
-
-/// Packets to punt; full means drop and count.
-pub type PuntQueue<F> = ArrayQueue<Punted<F>>;
-
-/// Free frames that one thread has too many of and another may need, in
-/// magazines of one batch. It has few places: give full magazines.
-pub type Depot<F> = ArrayQueue<ArrayVec<F, BATCH>>;
-
-/// Packets, rewritten and ready, on their way to the worker that drives a queue of
-/// their egress port.
-#[derive(Debug)]
-pub struct Handed<F> {
-    /// The port they came in on: theirs are the counters.
+/// Where a packet that was decided on goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The port it came in on: its are the counters.
     pub ingress: PortId,
-    /// The port they leave by.
+    /// The port it leaves by.
     pub egress: PortId,
     /// The use of the egress port's slot that was decided for.
     pub generation: Generation,
     /// The queue to prefer there.
     pub queue: QueueId,
-    /// Bytes of all packets.
-    pub bytes: u64,
-    /// The packets.
-    pub frames: ArrayVec<F, BATCH>,
+    /// Whose it is.
+    pub account: Account,
+}
+
+/// A packet, rewritten and ready, on its way to the worker that drives a queue of its
+/// egress port.
+#[derive(Debug)]
+pub struct Handed<F> {
+    /// Where it goes.
+    pub way: Way,
+    /// The packet.
+    pub frame: F,
 }
 
 /// Rings between workers: one from each to each, with one producer and one
 /// consumer, and each worker's bell.
 ///
+/// They hold packets, not batches: how long a stall of the consumer they last is then
+/// a matter of the packet rate, whatever the size of the batches that it makes.
+///
 /// Invariant: only worker `from` pushes to, only worker `to` pops from the ring
-/// (from, to); so order is kept and a full ring is one pair's trouble.
+/// (from, to); so order is kept and a full ring is one pair's trouble. Who pushes has
+/// taken a place of [`Mesh::waiting`], who sends gives it back.
 pub struct Mesh<F> {
     workers: u16,
+    depth: usize,
     rings: Box<[ArrayQueue<Handed<F>>]>,
+    waiting: Box<[Share]>,
     bells: Box<[Doorbell]>,
 }
 
 impl<F> Mesh<F> {
-    /// A mesh for as many workers as there are bells, with `depth` batches a ring.
+    /// A mesh for as many workers as there are bells, with `depth` packets a ring.
     ///
     /// # Panics
     /// With no bell, or more than 65,535, or a depth of 0: our bug.
@@ -149,7 +155,9 @@ impl<F> Mesh<F> {
         let pairs = bells.len() * bells.len();
         Self {
             workers,
+            depth,
             rings: (0..pairs).map(|_| ArrayQueue::new(depth)).collect(),
+            waiting: bells.iter().map(|_| Share::new(depth as u32)).collect(),
             bells: bells.into(),
         }
     }
@@ -158,6 +166,22 @@ impl<F> Mesh<F> {
     #[must_use]
     pub fn workers(&self) -> u16 {
         self.workers
+    }
+
+    /// Packets that may wait for a worker, in its rings and taken out of them.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The places of packets that wait for a worker.
+    ///
+    /// # Panics
+    /// If there is no such worker: our bug.
+    #[must_use]
+    #[inline]
+    pub fn waiting(&self, at: WorkerId) -> &Share {
+        &self.waiting[at.index()]
     }
 
     /// The ring between two workers.

@@ -1,0 +1,94 @@
+//! Packets on their way into the kernel's stack, from all workers to one thread.
+
+use crossbeam::queue::ArrayQueue;
+
+use super::{Account, Share};
+use crate::id::{Generation, PortId};
+use crate::stats::{DropReason, PuntReason};
+
+/// A packet on its way into the kernel's stack.
+#[derive(Debug)]
+pub struct Punted<F> {
+    /// The packet. Its L4 checksum is complete.
+    pub frame: F,
+    /// The port it came in on.
+    pub port: PortId,
+    /// The use of the port's slot.
+    pub generation: Generation,
+    /// Why.
+    pub reason: PuntReason,
+    /// Whose place in the queue it takes, until [`PuntQueue::done`] is told.
+    pub account: Account,
+}
+
+/// Packets to punt. A namespace that has more than its share of the places, or a full
+/// queue, means drop and count.
+#[derive(Debug)]
+pub struct PuntQueue<F> {
+    queue: ArrayQueue<Punted<F>>,
+    share: Share,
+}
+
+impl<F> PuntQueue<F> {
+    /// A queue of so many places.
+    ///
+    /// # Panics
+    /// Without any: our bug.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        let room = u32::try_from(places).unwrap_or(u32::MAX);
+        Self { queue: ArrayQueue::new(places), share: Share::new(room) }
+    }
+
+    /// Places in all.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// A packet of this account would find a place.
+    #[must_use]
+    pub fn has_room(&self, account: Account) -> bool {
+        !self.queue.is_full() && self.share.has_room(account)
+    }
+
+    /// Puts a packet in.
+    ///
+    /// # Errors
+    /// The packet, and why it found no place.
+    pub fn push(&self, punted: Punted<F>) -> Result<(), (DropReason, Punted<F>)> {
+        let account = punted.account;
+        if self.share.enter(account, 1) == 0 {
+            let full = self.share.is_full();
+            let why = if full { DropReason::PuntFull } else { DropReason::PuntShare };
+            return Err((why, punted));
+        }
+        self.queue.push(punted).map_err(|punted| {
+            self.share.leave(account, 1);
+            (DropReason::PuntFull, punted)
+        })
+    }
+
+    /// Takes a packet out. Its place is taken until [`Self::done`].
+    #[must_use]
+    pub fn pop(&self) -> Option<Punted<F>> {
+        self.queue.pop()
+    }
+
+    /// A packet that was taken out is the kernel's now.
+    pub fn done(&self, account: Account) {
+        self.share.leave(account, 1);
+    }
+
+    /// Packets that were not taken out yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// None are.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
