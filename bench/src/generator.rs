@@ -48,13 +48,16 @@ pub struct Load {
     pub rate: Option<u64>,
     /// The CPU that the sending thread is kept on.
     pub cpu: Option<usize>,
+    /// The sending thread has the right of way over ordinary ones (where the system lets
+    /// us): for a slow load beside fast ones on the same CPU.
+    pub urgent: bool,
 }
 
 impl Load {
     /// As fast as it goes, for some time.
     #[must_use]
     pub fn full(duration: Duration) -> Self {
-        Self { duration, packets: None, rate: None, cpu: None }
+        Self { duration, packets: None, rate: None, cpu: None, urgent: false }
     }
 
     /// So many packets at so many a second.
@@ -151,6 +154,10 @@ impl<'a> Generator<'a> {
     fn send(&mut self, load: &Load, before: u64, stop: &AtomicBool) -> Result<Duration> {
         if let Some(cpu) = load.cpu {
             sys::pin(cpu)?;
+        }
+        if load.urgent {
+            // Where it is not allowed, the load is only less even.
+            let _ = sys::hurry();
         }
         let start = Instant::now();
         let mut sent = 0;

@@ -6,6 +6,7 @@
 //! | [`frame`] | what the packets look like |
 //! | [`generator`] | sends them out of a device, at full rate or paced |
 //! | [`sink`] | counts what arrives at a device, own and leaked |
+//! | [`fairness`] | a quiet tenant beside others that flood |
 //! | [`objects`] | how many eBPF objects the kernel holds |
 //!
 //! Each packet carries the mark of its tenant, a sequence number and the time it
@@ -13,6 +14,7 @@
 //! leaked from one tenant to another.
 #![deny(unsafe_code)]
 
+pub mod fairness;
 pub mod frame;
 pub mod generator;
 mod object;

@@ -48,9 +48,9 @@ fn handed_over_256(bencher: Bencher<'_, '_>, at_once: usize) {
     let bell = |_: WorkerId| Doorbell::new(Box::new(|| ()));
     let setup = Setup { workers: 2, mesh_depth: 1024, ..Setup::default() };
     let scene = RefCell::new(Scene::new(scene::world(1, 1), &setup, bell));
-    scene.borrow_mut().workers.iter_mut().for_each(|worker| {
+    for worker in &mut scene.borrow_mut().workers {
         let _ = worker.round(0);
-    });
+    }
     let packet = packet(PortId(0), "ipv4");
     bencher.counter(ItemsCount::new(256_u64)).bench_local(|| {
         let mut scene = scene.borrow_mut();

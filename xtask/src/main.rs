@@ -4,6 +4,7 @@
 //! is for `setup` to install.
 #![deny(unsafe_code)]
 
+mod bench;
 mod ci;
 mod demo;
 mod ebpf;
@@ -54,6 +55,9 @@ enum Command {
     Soak(soak::Args),
     /// Many namespaces: what each costs, and whether anything gets slow.
     Scale(scale::Args),
+    /// Measure one promise, nsplane beside the kernel.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Unit and property tests; as root the namespace tests too.
     Test(testing::Args),
     /// Exactly what CI runs: style, layers, eBPF objects, tests, documentation, demo.
@@ -82,6 +86,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Demo(args) => demo::demo(&root, args),
         Command::Soak(args) => soak::soak(&root, args),
         Command::Scale(args) => scale::scale(&root, args),
+        Command::Bench(args) => bench::bench(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),
     }

@@ -22,6 +22,7 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
         View::Ports(v) => serde_json::to_value(v),
         View::Routes(v) => serde_json::to_value(v),
         View::Neighbors(v) => serde_json::to_value(v),
+        View::Ledger(v) => serde_json::to_value(v),
         View::Workers(v) => serde_json::to_value(v),
         View::Counters(v) => serde_json::to_value(v),
         View::Memory(v) => serde_json::to_value(v),
@@ -129,6 +130,18 @@ pub(crate) fn table(view: &View) -> String {
                 let stale = if n.stale { "yes" } else { "no" };
                 let cells = [&n.netns, &n.dst, &n.dev, &n.lladdr].map(String::clone);
                 cells.into_iter().chain([stale.to_owned()]).collect()
+            }),
+        ),
+        View::Ledger(v) => columns(
+            &["NETNS", "ITEM", "SCOPE", "STATUS", "TIER", "REASON"],
+            v.iter().map(|r| {
+                let reason = match r.reason.as_str() {
+                    "" => format!("not in use ({})", r.why),
+                    reason => format!("{reason} ({})", r.why),
+                };
+                let [netns, item, scope, status] =
+                    [&r.netns, &r.item, &r.scope, &r.status].map(String::clone);
+                vec![netns, item, scope, status, dash(&r.tier), reason]
             }),
         ),
         View::Workers(v) => columns(

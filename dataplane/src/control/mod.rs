@@ -16,6 +16,7 @@ pub mod compile;
 pub mod devices;
 pub mod error;
 pub mod following;
+pub mod ledger;
 pub mod links;
 pub mod mirror;
 pub mod namespaces;

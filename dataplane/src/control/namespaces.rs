@@ -110,6 +110,7 @@ impl Control {
             });
         }
         info!(netns = netns.name(), cookie = netns.cookie().0, id = %ns, "namespace");
+        warn_of_bypass(&netns, &rule);
         self.namespaces.put(NamespaceState {
             netns,
             rule,
@@ -313,5 +314,14 @@ impl NamespaceState {
     /// The device was refused as it is now, not long ago.
     fn waits(&self, link: &Link, now: Instant) -> bool {
         self.refused.get(&link.ifindex).is_some_and(|r| r.link == *link && now < r.again)
+    }
+}
+
+/// Says at the start what the operator has said, whether it matters by now or not.
+pub(super) fn warn_of_bypass(netns: &Netns, rule: &config::Namespace) {
+    if !rule.bypass.is_empty() {
+        let bypass: Vec<&str> = rule.bypass.iter().map(|b| b.name()).collect();
+        let (netns, bypass) = (netns.name(), bypass.join(", "));
+        warn!(netns, bypass, "parts of its configuration are not obeyed, as the operator says");
     }
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::{Compiled, KernelRoute, PortSettings, Which};
+use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
+use super::ledger::{Entry, Ledger};
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use crate::id::{IfIndex, NsId, PortId};
@@ -81,7 +82,15 @@ impl Control {
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
         let before = tiers.map(Clone::clone);
-        let changed = compiled.update(&state.mirror, &ports, what);
+        let passed = |l: &Ledger| l.entries.iter().filter(|e| e.bypassed).cloned().collect();
+        let bypassed: Vec<Entry> = passed(&compiled.ledger);
+        let (mirror, bypass) = (&state.mirror, &*state.rule.bypass);
+        let changed = compiled.update(Source { mirror, bypass, ports: &ports }, what);
+        let news = compiled.ledger.entries.iter().filter(|e| e.bypassed && !bypassed.contains(e));
+        for e in news {
+            let (netns, item, what) = (state.netns.name(), e.item.name, &e.used.what);
+            warn!(netns, item, what, "is bypassed, as the operator says: not obeyed");
+        }
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
         self.tell_tiers(ns, &before);

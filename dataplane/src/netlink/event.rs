@@ -5,7 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::hook::{Hook, HookSource, Qdisc};
+use super::hook::{Hook, HookSource, Qdisc, Tcx};
+use super::look::Switch;
 use crate::id::{IfIndex, Mac};
 
 /// An address family that we route.
@@ -275,6 +276,28 @@ pub struct Netconf {
     pub forwarding: Option<bool>,
     /// `rp_filter` (IPv4): 0, 1 or 2.
     pub rp_filter: Option<u8>,
+    /// `mc_forwarding`: a multicast router is at work.
+    pub mc_forwarding: Option<bool>,
+    /// `proxy_ndp` (IPv6) or `proxy_arp` (IPv4).
+    pub proxy_neigh: Option<bool>,
+    /// `force_forwarding` (IPv6): the device forwards, whatever `all` says.
+    pub force_forwarding: Option<bool>,
+}
+
+impl Netconf {
+    /// One that names nothing.
+    #[must_use]
+    pub fn silent(family: Family) -> Self {
+        Self {
+            family,
+            scope: Scope::All,
+            forwarding: None,
+            rp_filter: None,
+            mc_forwarding: None,
+            proxy_neigh: None,
+            force_forwarding: None,
+        }
+    }
 }
 
 /// A next-hop object.
@@ -323,6 +346,10 @@ pub enum Event {
     Qdisc(Qdisc),
     /// A device has a queueing discipline no more.
     QdiscGone(Qdisc),
+    /// The devices with BPF programs on tcx, all of them, as they are now.
+    Tcx(Vec<Tcx>),
+    /// A setting that is looked at from time to time.
+    Switch(Switch, bool),
     /// A message about routing of a family came, and could not be read.
     Unreadable(Family),
     /// Messages were lost: dump again.

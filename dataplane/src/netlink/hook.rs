@@ -15,11 +15,10 @@ pub enum HookSource {
     Iptables,
     /// IPsec policies.
     Xfrm,
-}
-
-impl HookSource {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Xfrm];
+    /// Virtual services of IPVS.
+    Ipvs,
+    /// BPF programs on netfilter's hooks.
+    Bpf,
 }
 
 impl fmt::Display for HookSource {
@@ -28,6 +27,8 @@ impl fmt::Display for HookSource {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
             Self::Xfrm => "xfrm",
+            Self::Ipvs => "ipvs",
+            Self::Bpf => "bpf",
         })
     }
 }
@@ -74,6 +75,12 @@ pub struct Qdisc {
 }
 
 impl Qdisc {
+    /// It is a place for filters (`clsact`, `ingress`), not the way out.
+    #[must_use]
+    pub fn is_for_filters(&self) -> bool {
+        self.parent == INGRESS
+    }
+
     /// Its filters may act upon packets that arrive.
     #[must_use]
     pub fn on_ingress(&self) -> bool {
@@ -92,6 +99,18 @@ impl Qdisc {
             _ => !ORDER.contains(&self.kind.as_str()),
         }
     }
+}
+
+/// BPF programs on a device's ways in and out (tcx), which packets meet before and
+/// after those of its queueing disciplines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tcx {
+    /// The device.
+    pub ifindex: IfIndex,
+    /// One acts upon what arrives.
+    pub ingress: bool,
+    /// One acts upon what leaves.
+    pub egress: bool,
 }
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ pub(super) fn chains(sequence: u32) -> Vec<u8> {
     message(10 << 8 | 4, NLM_F_DUMP, sequence, &[0; 4])
 }
 
+/// Asks for all flowtables of nftables, of all families: `NFT_MSG_GETFLOWTABLE`.
+pub(super) fn flowtables(sequence: u32) -> Vec<u8> {
+    message(10 << 8 | 23, NLM_F_DUMP, sequence, &[0; 4])
+}
+
 /// Asks for all IPsec policies: `XFRM_MSG_GETPOLICY`.
 pub(super) fn policies(sequence: u32) -> Vec<u8> {
     message(0x15, NLM_F_DUMP, sequence, &[0; 64])

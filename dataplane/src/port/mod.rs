@@ -11,10 +11,9 @@ mod depot;
 
 use crossbeam::queue::ArrayQueue;
 
-pub use depot::Depot;
-
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::sync::Doorbell;
+pub use depot::Depot;
 pub use in_turn::InTurn;
 pub use lanes::Lanes;
 pub use punts::{PuntQueue, Punted};

@@ -27,10 +27,25 @@ use crate::tables::World;
 use crate::worker::{self, Worker, idle};
 use crate::xsk::{Frame, Queue, Region};
 
-/// Packets that may wait between two workers: 400 ms of 10,000 a second, in some 230 KiB.
-const HANDOVER_DEPTH: usize = 4096;
-/// Packets that may wait to be punted.
-const PUNT_DEPTH: usize = 4096;
+/// How a quarter of all frames is divided, which is for packets on their way (the rest is
+/// the fill rings'): so that nobody's flood of one kind takes the frames of another, and
+/// none takes those to receive into. What is left over of the quarter is in the workers'
+/// hands; a quarter of it is [`worker::Config::tx_room`].
+struct Places {
+    /// Packets that may wait for a worker.
+    handover: usize,
+    /// Packets that may wait to be punted.
+    punt: usize,
+}
+
+impl Places {
+    fn new(frames: usize, workers: usize) -> Self {
+        Self {
+            handover: (frames * 7 / 64 / workers.max(1)).clamp(256, 6144),
+            punt: (frames / 32).clamp(64, 4096),
+        }
+    }
+}
 
 /// What the threads are started with.
 pub(super) struct Plan<'a> {
@@ -82,7 +97,8 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
     let cpus = processors(plan.file)?;
     let options = plan.region.memory().options();
     let depot = fill_depot(plan.frames, options.frames as usize);
-    let punts = Arc::new(PuntQueue::new(PUNT_DEPTH));
+    let places = Places::new(options.frames as usize, usize::from(plan.file.workers.count));
+    let punts = Arc::new(PuntQueue::new(places.punt));
     let (punt_bell, punt_thread) = unparking_bell();
     let stop_punt = Arc::new(AtomicBool::new(false));
     let punt = Punt {
@@ -107,7 +123,7 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
         let bell = p.bell();
         Doorbell::new(Box::new(move || bell.ring()))
     });
-    let mesh = Arc::new(Mesh::new(bells.collect(), HANDOVER_DEPTH));
+    let mesh = Arc::new(Mesh::new(bells.collect(), places.handover));
     let publisher = Publisher::new(Arc::new(World::default()));
     let (outbox, answers) = channel::unbounded();
 

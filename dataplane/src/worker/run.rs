@@ -70,7 +70,7 @@ impl Config {
             max_ports,
             frames,
             pool_low: 256,
-            pool_high: 1024,
+            pool_high: (frames / 32 / usize::from(workers)).clamp(384, 1024),
             punt_rate: (Self::PUNT_RATE / u32::from(workers)).max(1),
             punt_burst: (Self::PUNT_BURST / u32::from(workers)).max(1),
             tx_room: (frames / 16 / usize::from(workers)).max(4 * BATCH) as u32,
@@ -220,8 +220,7 @@ impl<Q: Queue> Worker<Q> {
         let received = self.driver.turns(self.world.get(), now, &mut round);
         round.pending = self.driver.is_pending();
         self.driver.pool.balance();
-        let free = self.driver.pool.len() as u64;
-        self.driver.stats.free_frames.set(free);
+        self.driver.stats.free_frames.set(self.driver.pool.len() as u64);
         self.driver.ring_bells();
         let stats = &self.driver.stats;
         stats.rounds.add(1);

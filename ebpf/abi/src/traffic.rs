@@ -56,7 +56,7 @@ pub struct Generator {
 
 /// What the sink saw. The one value, per CPU, of the `SINK` map.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Marked packets with the sink's own mark.
     pub own: u64,
@@ -72,13 +72,71 @@ pub struct Counts {
     pub late: u64,
     /// Highest sequence of own packets plus 1; 0: there was none.
     pub next: u64,
-    /// Own packets by their time on the way: element n counts those of
-    /// 2^n to 2^(n+1) - 1 ns (0 ns counts as 1), the last one all above.
+    /// Own packets by their time on the way, by [`latency_slot`].
     pub latency: [u64; LATENCIES],
 }
 
-/// Elements of [`Counts::latency`]; the last begins at half a second.
-pub const LATENCIES: usize = 30;
+impl Default for Counts {
+    fn default() -> Self {
+        let latency = [0; LATENCIES];
+        Self {
+            own: 0,
+            own_bytes: 0,
+            foreign: 0,
+            foreign_mark: 0,
+            passed: 0,
+            late: 0,
+            next: 0,
+            latency,
+        }
+    }
+}
+
+impl Counts {
+    /// The time, in ns, that so many per mille of the packets stayed below: the end of the
+    /// element that it lies in. None without packets.
+    #[must_use]
+    pub fn latency_below(&self, per_mille: u64) -> Option<u64> {
+        let all: u64 = self.latency.iter().sum();
+        let mut left = (all * per_mille).div_ceil(1000).max(1);
+        for (slot, &count) in self.latency.iter().enumerate() {
+            if count >= left {
+                return Some(latency_from(slot + 1));
+            }
+            left -= count;
+        }
+        None
+    }
+}
+
+/// Elements of [`Counts::latency`]; the last begins at nearly a second.
+pub const LATENCIES: usize = 28 * 8;
+
+/// The element that counts a time: eight for each power of two, so that a time is known
+/// to an eighth; the last counts all above.
+#[must_use]
+#[inline(always)]
+pub fn latency_slot(ns: u64) -> usize {
+    // The position of the highest bit, less 3: eBPF has no instruction for it.
+    let mut rest = ns >> 4;
+    let mut octave = 0_usize;
+    while rest != 0 && octave < LATENCIES / 8 - 2 {
+        rest >>= 1;
+        octave += 1;
+    }
+    if ns < 8 {
+        return ns as usize;
+    }
+    let eighth = (ns >> octave) as usize;
+    let slot = if eighth > 15 { 7 } else { eighth & 7 };
+    (octave + 1) * 8 + slot
+}
+
+/// The least time, in ns, that an element counts.
+#[must_use]
+pub const fn latency_from(slot: usize) -> u64 {
+    if slot < 8 { slot as u64 } else { (8 + slot as u64 % 8) << (slot / 8 - 1) }
+}
 
 /// Constants that the loader sets, read-only globals by these names.
 pub mod consts {
@@ -115,4 +173,27 @@ pub const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_known_to_an_eighth() {
+        for slot in 0..LATENCIES - 1 {
+            let (from, to) = (latency_from(slot), latency_from(slot + 1));
+            assert_eq!((latency_slot(from), latency_slot(to - 1)), (slot, slot));
+            assert!(to - from <= (from / 8).max(1));
+        }
+        let mut counts = Counts::default();
+        assert_eq!(counts.latency_below(500), None);
+        for ns in 0..1000 {
+            counts.latency[latency_slot(ns * 100)] += 1;
+        }
+        let p99 = counts.latency_below(990).unwrap();
+        assert!((99_000..=112_000).contains(&p99), "{p99}");
+        assert_eq!(latency_slot(u64::MAX), LATENCIES - 1);
+        assert_eq!(latency_from(LATENCIES - 1), 15 << 26);
+    }
 }

@@ -15,8 +15,8 @@ use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use nsplane_abi::headers::{ETH_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use nsplane_abi::traffic::{
-    Counts, Generator, HEAD_V4, HEAD_V6, LATENCIES, MAGIC, PAYLOAD_LEN, PORT, UDP_LEN, UDP_V4,
-    UDP_V6, add32, add64, fold,
+    Counts, Generator, HEAD_V4, HEAD_V6, MAGIC, PAYLOAD_LEN, PORT, UDP_LEN, UDP_V4, UDP_V6, add32,
+    add64, fold, latency_slot,
 };
 
 #[map]
@@ -198,14 +198,7 @@ fn marked(ctx: &XdpContext) -> Option<usize> {
 fn count_latency(counts: &mut Counts, sent: u64) {
     // SAFETY: the helper has no precondition.
     let ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(sent);
-    // The position of the highest bit: eBPF has no instruction for it.
-    let mut rest = ns >> 1;
-    let mut slot = 0;
-    while rest != 0 && slot < LATENCIES - 1 {
-        rest >>= 1;
-        slot += 1;
-    }
-    if let Some(count) = counts.latency.get_mut(slot) {
+    if let Some(count) = counts.latency.get_mut(latency_slot(ns)) {
         *count += 1;
     }
 }

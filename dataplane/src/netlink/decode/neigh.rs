@@ -16,6 +16,9 @@ const NTF_PROXY: u8 = 1 << 3;
 const NETCONFA_IFINDEX: u16 = 1;
 const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
+const NETCONFA_MC_FORWARDING: u16 = 4;
+const NETCONFA_PROXY_NEIGH: u16 = 5;
+const NETCONFA_FORCE_FORWARDING: u16 = 9;
 /// `NETCONFA_IFINDEX_ALL` and `_DEFAULT`.
 const IFINDEX_ALL: i32 = -1;
 const IFINDEX_DEFAULT: i32 = -2;
@@ -76,7 +79,8 @@ pub(super) fn netconf(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     // netconfmsg is one byte; attributes start at the next multiple of four.
     let family = family(*payload.first().ok_or(Skip::Malformed)?)?;
     let (_, rest) = split::<4>(payload)?;
-    let (mut scope, mut forwarding, mut rp_filter) = (None, None, None);
+    let mut scope = None;
+    let mut said = Netconf::silent(family);
     for attr in rest.attrs() {
         match attr? {
             (NETCONFA_IFINDEX, v) => {
@@ -88,10 +92,13 @@ pub(super) fn netconf(payload: &[u8], gone: bool) -> Result<Event, Skip> {
                     }
                 }
             }
-            (NETCONFA_FORWARDING, v) => forwarding = Some(v.i32()? != 0),
+            (NETCONFA_FORWARDING, v) => said.forwarding = Some(v.i32()? != 0),
             (NETCONFA_RP_FILTER, v) => {
-                rp_filter = Some(u8::try_from(v.i32()?).unwrap_or(u8::MAX));
+                said.rp_filter = Some(u8::try_from(v.i32()?).unwrap_or(u8::MAX));
             }
+            (NETCONFA_MC_FORWARDING, v) => said.mc_forwarding = Some(v.i32()? != 0),
+            (NETCONFA_PROXY_NEIGH, v) => said.proxy_neigh = Some(v.i32()? != 0),
+            (NETCONFA_FORCE_FORWARDING, v) => said.force_forwarding = Some(v.i32()? != 0),
             _ => {}
         }
     }
@@ -99,5 +106,5 @@ pub(super) fn netconf(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     if gone {
         return Ok(Event::NetconfGone(family, scope));
     }
-    Ok(Event::Netconf(Netconf { family, scope, forwarding, rp_filter }))
+    Ok(Event::Netconf(Netconf { scope, ..said }))
 }
