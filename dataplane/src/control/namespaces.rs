@@ -189,7 +189,7 @@ impl Control {
     pub fn resync(&mut self, ns: NsId) {
         let Some(n) = self.namespace_mut(ns) else { return };
         n.resyncs += 1;
-        warn!(netns = n.netns.name(), "changes of its state were lost; reading all of it again");
+        warn!(netns = n.netns.name(), "what is known of it may be wrong; reading all of it again");
         if let Some(follower) = &n.follower {
             follower.resync();
         }

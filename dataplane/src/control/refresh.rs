@@ -110,7 +110,7 @@ impl Control {
         }
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
-        self.tell_tiers(ns, before);
+        self.tell_tiers(ns, &before);
         let ports = changed.neighbors && self.look_beside_for(ns, &beside);
         let changed = changed.and(Which { ports, ..Which::default() });
         self.put_tables(ns, changed);
@@ -201,11 +201,11 @@ impl Control {
     }
 
     /// Logs it where a family of the namespace changed hands.
-    fn tell_tiers(&self, ns: NsId, before: [Option<String>; 2]) {
+    fn tell_tiers(&self, ns: NsId, before: &[Option<String>; 2]) {
         let Some(state) = self.namespace(ns) else { return };
         let (new, netns) = (&state.compiled, state.netns.name());
         let after = [&new.stays_with_kernel_v4, &new.stays_with_kernel_v6];
-        for ((family, old), new) in ["IPv4", "IPv6"].into_iter().zip(&before).zip(after) {
+        for ((family, old), new) in ["IPv4", "IPv6"].into_iter().zip(before).zip(after) {
             match new {
                 same if same == old => {}
                 Some(reason) => info!(netns, family, reason, "stays with the kernel"),
