@@ -87,10 +87,6 @@ fn mirror() -> Mirror {
     Mirror::from_dump(events)
 }
 
-fn source<'a>(mirror: &'a Mirror, ports: &'a [(PortId, IfIndex)]) -> Source<'a> {
-    Source { mirror, bypass: &[], ports }
-}
-
 fn ports(ns: usize) -> [(PortId, IfIndex); 2] {
     let port = |n| PortId((2 * ns + n) as u16);
     [(port(0), IfIndex(1)), (port(1), IfIndex(2))]
