@@ -295,7 +295,7 @@ fn made_anew_with_its_name_and_number() {
             match at_once {
                 true => router.ip_batch(&(lines.join("\n") + "\n")).unwrap(),
                 false => {
-                    lines.iter().for_each(|line| router.ip_batch(&format!("{line}\n")).unwrap())
+                    lines.iter().for_each(|line| router.ip_batch(&format!("{line}\n")).unwrap());
                 }
             }
             let address = Host::B.v4();

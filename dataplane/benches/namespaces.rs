@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use divan::Bencher;
-use nsplane::control::compile::{Compiled, Which, compile};
+use nsplane::control::compile::{Compiled, Source, Which, compile};
 use nsplane::control::mirror::{Mirror, TABLE_LOCAL, TABLE_MAIN};
 use nsplane::control::plan;
 use nsplane::id::{IfIndex, Mac, NsId, PortId};
@@ -37,6 +37,7 @@ fn link(index: u32) -> Event {
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
+        part: None,
         xdp_prog: 0,
     })
 }
@@ -91,9 +92,13 @@ fn ports(ns: usize) -> [(PortId, IfIndex); 2] {
     [(port(0), IfIndex(1)), (port(1), IfIndex(2))]
 }
 
+fn source<'a>(mirror: &'a Mirror, ports: &'a [(PortId, IfIndex)]) -> Source<'a> {
+    Source { mirror, bypass: &[], ports }
+}
+
 fn states() -> Vec<(Mirror, Compiled)> {
     let mirror = mirror();
-    let one = |ns| (mirror.clone(), compile(&mirror, &ports(ns)));
+    let one = |ns| (mirror.clone(), compile(source(&mirror, &ports(ns))));
     (0..NAMESPACES).map(one).collect()
 }
 
@@ -102,7 +107,7 @@ fn compile_all(bencher: Bencher<'_, '_>) {
     let states = states();
     bencher.bench_local(|| {
         let all = states.iter().enumerate();
-        all.map(|(ns, (mirror, _))| compile(mirror, &ports(ns)).v4.len()).sum::<usize>()
+        all.map(|(ns, (mirror, _))| compile(source(mirror, &ports(ns))).v4.len()).sum::<usize>()
     });
 }
 
@@ -115,7 +120,7 @@ fn one_neighbour(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         at = (at + 1) % NAMESPACES;
         let (mirror, compiled) = &mut states[at];
-        compiled.update(mirror, &ports(at), what)
+        compiled.update(source(mirror, &ports(at)), what)
     });
 }
 
@@ -128,7 +133,7 @@ fn one_route(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         at = (at + 1) % NAMESPACES;
         let (mirror, compiled) = &mut states[at];
-        compiled.update(mirror, &ports(at), what)
+        compiled.update(source(mirror, &ports(at)), what)
     });
 }
 
@@ -152,7 +157,7 @@ fn publish_one(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn plan_one(bencher: Bencher<'_, '_>) {
     let ns = NsId { index: 7, generation: 1 };
-    let compiled = compile(&mirror(), &ports(7));
+    let compiled = compile(source(&mirror(), &ports(7)));
     let state = plan::State {
         locals: compiled.locals.iter().map(|a| (ns, *a)).collect(),
         ..plan::State::default()

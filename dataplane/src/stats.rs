@@ -28,6 +28,8 @@ pub enum DropReason {
     PuntLimit,
     /// The queue to the punt thread was full.
     PuntFull,
+    /// With its VLAN tags it does not fit the frame, or not the port.
+    NoRoom,
     /// The namespace had more frames in transmit rings than its share.
     TxShare,
     /// The namespace had more packets waiting at the other worker than its share.
@@ -38,7 +40,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Number of reasons.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Stale,
@@ -48,6 +50,7 @@ impl DropReason {
         Self::HandoverFull,
         Self::PuntLimit,
         Self::PuntFull,
+        Self::NoRoom,
         Self::TxShare,
         Self::HandoverShare,
         Self::PuntShare,
@@ -64,6 +67,7 @@ impl DropReason {
             Self::HandoverFull => "handover_full",
             Self::PuntLimit => "punt_limit",
             Self::PuntFull => "punt_full",
+            Self::NoRoom => "no_room",
             Self::TxShare => "tx_share",
             Self::HandoverShare => "handover_share",
             Self::PuntShare => "punt_share",
@@ -95,11 +99,14 @@ pub enum PuntReason {
     Ttl,
     /// Not IPv4 or IPv6 to this port, or the port does not route it (any more).
     NotRouted,
+    /// The program would have passed it, were it not for a member that no device of the
+    /// kernel stands for.
+    Member,
 }
 
 impl PuntReason {
     /// Number of reasons.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Header,
@@ -112,6 +119,7 @@ impl PuntReason {
         Self::StaleNeighbor,
         Self::Ttl,
         Self::NotRouted,
+        Self::Member,
     ];
 
     /// The name shown to users.
@@ -128,6 +136,7 @@ impl PuntReason {
             Self::StaleNeighbor => "stale_neighbor",
             Self::Ttl => "ttl",
             Self::NotRouted => "not_routed",
+            Self::Member => "member",
         }
     }
 }

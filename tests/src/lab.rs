@@ -29,8 +29,14 @@ impl Lab {
     /// Builds the tenant, starts nsplane and waits until both families get through.
     #[must_use]
     pub fn new(label: &str) -> Self {
+        Self::with(label, &[])
+    }
+
+    /// The same, with more arguments for nsplane.
+    #[must_use]
+    pub fn with(label: &str, args: &[&str]) -> Self {
         let tenant = Tenant::new(label, &TenantSpec::default()).unwrap();
-        let nsplane = Nsplane::start(&[tenant.router()], &[]).unwrap();
+        let nsplane = Nsplane::start(&[tenant.router()], args).unwrap();
         for family in Family::BOTH {
             let seen = flow::ping(tenant.host(Host::A), Host::B.address(family), 2).unwrap();
             assert!(seen.received > 0, "no {family} through the router");

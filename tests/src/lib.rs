@@ -10,6 +10,7 @@
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
 //! | [`frame`] | packets made byte by byte |
 //! | [`raw`] | sends and sees whole frames on a device |
+//! | [`programs`] | BPF programs and sockets of somebody else's |
 //! | [`flow`] | ping and TCP transfers between namespaces |
 //! | [`interrupt`] | Ctrl-C as a flag, for whoever has to clean up |
 //! | [`lab`] | a tenant under nsplane, probed packet by packet |
@@ -41,6 +42,8 @@ pub mod lab;
 pub mod mover;
 pub mod netns;
 pub mod process;
+#[allow(unsafe_code, reason = "system calls that std does not have")]
+pub mod programs;
 #[allow(unsafe_code, reason = "packet sockets")]
 pub mod raw;
 #[allow(unsafe_code, reason = "system calls that std does not have")]

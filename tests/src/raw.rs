@@ -10,6 +10,10 @@ use crate::netns::Netns;
 
 /// Longest frame that is read.
 const MAX_FRAME: usize = 65_536;
+/// Bytes of a frame's two addresses.
+const ADDRESSES: usize = 12;
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
 
 /// A socket that sends and sees whole frames on one device.
 #[derive(Debug)]
@@ -38,6 +42,38 @@ impl Raw {
         let n =
             unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Sends a frame by the device's transmit queue of that number, past its queueing
+    /// discipline: the kernel then chooses by the processor.
+    ///
+    /// # Errors
+    /// No such processor, or the device does not take the frame.
+    ///
+    /// # Panics
+    /// If the thread that sends does.
+    pub fn send_by(&self, queue: usize, frame: &[u8]) -> io::Result<()> {
+        self.set(libc::PACKET_QDISC_BYPASS, 1)?;
+        let sent = std::thread::scope(|scope| {
+            let pinned = scope.spawn(|| crate::sys::pin(queue).and_then(|()| self.send(frame)));
+            pinned.join().expect("it only sends")
+        });
+        self.set(libc::PACKET_QDISC_BYPASS, 0)?;
+        sent
+    }
+
+    fn set(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        // SAFETY: the number lives through the call and has the length given.
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// The first frame within `timeout` that arrived (did not leave) and is `wanted`.
@@ -76,24 +112,57 @@ impl Raw {
         unsafe { libc::poll(&raw mut poll, 1, ms) > 0 }
     }
 
+    /// The length of the next frame, and whether it left instead of arriving.
+    ///
+    /// The kernel takes the outer VLAN tag out before a socket sees the frame, and says
+    /// beside it which it was: here it is put back.
     fn read(&self, buffer: &mut [u8]) -> Option<(usize, bool)> {
         // SAFETY: an all-zero sockaddr_ll is a valid one.
         let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        let mut from_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: both buffers live through the call and have the lengths given.
-        let n = unsafe {
-            libc::recvfrom(
-                self.socket.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_DONTWAIT,
-                (&raw mut from).cast(),
-                &raw mut from_len,
-            )
-        };
+        let mut part =
+            libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() - TAG };
+        // Aligned as control messages ask for.
+        let mut control = [0_u64; 16];
+        // SAFETY: an all-zero msghdr is a valid one.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_name = (&raw mut from).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        // SAFETY: all that the message points to lives through the call.
+        let n =
+            unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
         let len = usize::try_from(n).ok()?;
-        Some((len, from.sll_pkttype == libc::PACKET_OUTGOING))
+        let outgoing = from.sll_pkttype == libc::PACKET_OUTGOING;
+        match vlan_beside(&message) {
+            Some(tag) if len >= ADDRESSES => {
+                buffer.copy_within(ADDRESSES..len, ADDRESSES + TAG);
+                buffer[ADDRESSES..ADDRESSES + TAG].copy_from_slice(&tag);
+                Some((len + TAG, outgoing))
+            }
+            _ => Some((len, outgoing)),
+        }
     }
+}
+
+/// The VLAN tag that the kernel keeps beside a received frame.
+fn vlan_beside(message: &libc::msghdr) -> Option<[u8; TAG]> {
+    // SAFETY: the kernel has filled the message in.
+    let first = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: null, or within the message's control buffer.
+    let head = unsafe { first.as_ref() }?;
+    if (head.cmsg_level, head.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+        return None;
+    }
+    // SAFETY: a control message of this type carries this.
+    let data = unsafe { libc::CMSG_DATA(first) };
+    // SAFETY: as above; nothing is said of its alignment.
+    let aux = unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let [a, b] = aux.tp_vlan_tpid.to_be_bytes();
+    let [c, d] = aux.tp_vlan_tci.to_be_bytes();
+    (aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0).then_some([a, b, c, d])
 }
 
 fn open(index: u32) -> io::Result<Raw> {
@@ -120,5 +189,10 @@ fn open(index: u32) -> io::Result<Raw> {
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(Raw { socket }) }
+    if bound < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raw = Raw { socket };
+    raw.set(libc::PACKET_AUXDATA, 1)?;
+    Ok(raw)
 }

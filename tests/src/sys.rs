@@ -73,3 +73,14 @@ pub(crate) fn set_udp_segment(socket: &UdpSocket, size: u16) -> io::Result<()> {
     };
     check("setsockopt", result)
 }
+
+/// Pins the calling thread to a processor.
+pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+    // SAFETY: an all-zero set is an empty one.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set has room for more processors than there are numbers tested with.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set lives through the call and has the length given.
+    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -55,6 +55,8 @@ pub struct AttachSpec {
     pub ns: NsId,
     /// The use of the port's slot.
     pub generation: Generation,
+    /// It is the far end of a member's stand-in: all that arrives is the worker's.
+    pub cross: bool,
 }
 
 /// An instance at work. Dropping it detaches the program, which takes the kernel
@@ -154,6 +156,7 @@ impl Loader {
             (consts::NS, spec.ns.packed()),
             (consts::GENERATION, spec.generation.0),
             (consts::GENERIC, u32::from(mode == XdpMode::Generic)),
+            (consts::CROSS, u32::from(spec.cross)),
         ];
         if mode == XdpMode::Native && spec.kind == DeviceKind::Veth {
             match &self.0.skb {

@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap};
+use nsplane_abi::member::{MemberEntry, MemberKey};
 use nsplane_abi::{
     Counter, PassReason, PortConf, QUEUES_PER_PORT, ROUTE_KERNEL, ROUTE_OURS, counter_slot,
     xsk_slot,
@@ -19,8 +20,8 @@ use super::Error;
 use crate::id::{NsId, PortId, QueueId};
 
 /// Names of the maps that instances share, as the object has them.
-pub(super) const SHARED: [&str; 8] =
-    ["PORTS", "XSKS", "LOCAL4", "LOCAL6", "KERNEL4", "KERNEL6", "COUNTERS", "INJECTING"];
+pub(super) const SHARED: [&str; 9] =
+    ["PORTS", "XSKS", "LOCAL4", "LOCAL6", "KERNEL4", "KERNEL6", "MEMBERS", "COUNTERS", "INJECTING"];
 
 /// An address with its namespace in front, in host byte order as the program has it.
 type Local<const N: usize> = HashMap<MapData, [u8; N], u8>;
@@ -36,6 +37,7 @@ pub(super) struct Maps {
     local6: Local<20>,
     kernel4: Routes<8>,
     kernel6: Routes<20>,
+    members: HashMap<MapData, [u8; size_of::<MemberKey>()], [u8; size_of::<MemberEntry>()]>,
     counters: PerCpuArray<MapData, [u64; 2]>,
 }
 
@@ -50,6 +52,7 @@ impl Maps {
             local6: take(ebpf, "LOCAL6")?,
             kernel4: take(ebpf, "KERNEL4")?,
             kernel6: take(ebpf, "KERNEL6")?,
+            members: take(ebpf, "MEMBERS")?,
             counters: take(ebpf, "COUNTERS")?,
         })
     }
@@ -137,6 +140,16 @@ impl Maps {
         }
     }
 
+    pub(super) fn set_member(&mut self, key: &MemberKey, to: &MemberEntry) -> Result<(), Error> {
+        let done = self.members.insert(member_key(key), member_bytes(to), 0);
+        done.map_err(failed("MEMBERS", "setting a member"))
+    }
+
+    pub(super) fn remove_member(&mut self, key: &MemberKey) -> Result<(), Error> {
+        let done = self.members.remove(&member_key(key));
+        absent_is_fine(done).map_err(failed("MEMBERS", "removing a member"))
+    }
+
     pub(super) fn entries(&self) -> Result<(usize, usize, usize), Error> {
         let mut ports = 0;
         for port in 0..self.max_ports {
@@ -208,6 +221,26 @@ fn conf_bytes(conf: &PortConf) -> [u8; size_of::<PortConf>()] {
     out[6..8].copy_from_slice(&conf.flags.to_ne_bytes());
     out[8..12].copy_from_slice(&conf.max_frame.to_ne_bytes());
     out[12..16].copy_from_slice(&conf.generation.to_ne_bytes());
+    out
+}
+
+/// `nsplane_abi::member::MemberKey` as memory has it.
+fn member_key(key: &MemberKey) -> [u8; size_of::<MemberKey>()] {
+    let mut out = [0; size_of::<MemberKey>()];
+    out[0..4].copy_from_slice(&key.port.to_ne_bytes());
+    out[4..8].copy_from_slice(&key.by.to_ne_bytes());
+    out[8..16].copy_from_slice(&key.selector);
+    out
+}
+
+/// `nsplane_abi::member::MemberEntry` as memory has it.
+fn member_bytes(entry: &MemberEntry) -> [u8; size_of::<MemberEntry>()] {
+    let mut out = [0; size_of::<MemberEntry>()];
+    out[0..4].copy_from_slice(&entry.ns.to_ne_bytes());
+    out[4..6].copy_from_slice(&entry.member.to_ne_bytes());
+    out[6..8].copy_from_slice(&entry.flags.to_ne_bytes());
+    out[8..12].copy_from_slice(&entry.generation.to_ne_bytes());
+    out[12..16].copy_from_slice(&entry.parent.to_ne_bytes());
     out
 }
 

@@ -13,7 +13,7 @@
 //! behind either. A port's entry in `PORTS` is zero ("pass everything") until
 //! [`Bpf::set_port`], and its socket slots are empty until [`Bpf::set_socket`].
 //!
-//! Namespacing: local addresses and kernel routes are *tagged* (one map, keys begin
+//! Namespacing: local addresses, kernel routes and members are *tagged* (one map, keys begin
 //! with the namespace), since there are many and all are alike; counters and sockets
 //! are indexed by port.
 //!
@@ -32,6 +32,7 @@ mod tests;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
+use nsplane_abi::member::{MemberEntry, MemberKey};
 use nsplane_abi::{Counter, PassReason, PortConf};
 
 pub use self::attach::{AttachMode, AttachSpec, Attached, DeviceKind, Loader};
@@ -157,6 +158,22 @@ impl Bpf {
     /// The prefix is longer than the address, or the kernel refuses.
     pub fn remove_route(&mut self, ns: NsId, prefix: (IpAddr, u8)) -> Result<(), Error> {
         self.maps.remove_route(ns, prefix)
+    }
+
+    /// Says whose frames of a port are that are told apart by `key`.
+    ///
+    /// # Errors
+    /// The map is full, or the kernel refuses.
+    pub fn set_member(&mut self, key: &MemberKey, entry: &MemberEntry) -> Result<(), Error> {
+        self.maps.set_member(key, entry)
+    }
+
+    /// Takes back [`Bpf::set_member`]. A key that is not there is fine.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove_member(&mut self, key: &MemberKey) -> Result<(), Error> {
+        self.maps.remove_member(key)
     }
 
     /// Entries that the maps hold, counted: ports that are not empty, local addresses,

@@ -20,6 +20,8 @@ use nsplane_abi::{PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, P
 use xsk_rs::config::{LibxdpFlags, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
+mod members;
+
 use super::*;
 use crate::id::{Generation, IfIndex, Mac};
 
@@ -135,6 +137,7 @@ fn spec() -> AttachSpec {
         port: PORT,
         ns: NS,
         generation: GENERATION,
+        cross: false,
     }
 }
 
@@ -359,7 +362,7 @@ fn local_packets_of_a_veth_are_tagged_with_their_checksums_state() {
         flags: TAG_CSUM_PARTIAL,
         csum_start: 34,
         csum_offset: 6,
-        reserved: 0,
+        member: 0,
     };
     send_udp(&host, "10.9.1.2:9", b"odd");
     let (tag, packet) = receiver.next().expect("UDP over IPv4");

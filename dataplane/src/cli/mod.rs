@@ -9,7 +9,7 @@ pub(crate) mod show;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use nsplane::config::{Bind, Xdp};
+use nsplane::config::{Bind, Bypass, Xdp};
 use nsplane::control::view::Subject;
 use nsplane::netns::{Pattern, Selector};
 
@@ -120,6 +120,10 @@ pub(crate) struct Run {
     /// [default: 20000].
     #[arg(long)]
     pub(crate) punt_rate: Option<u32>,
+    /// Forward past a part of the kernel's configuration, as docs/ledger.md has them,
+    /// although it would have a say. May be repeated. `show ledger` tells.
+    #[arg(long, value_enum, value_name = "ITEM", conflicts_with = "config")]
+    pub(crate) bypass: Vec<Bypass>,
     #[command(flatten)]
     pub(crate) api: Api,
 }
@@ -151,6 +155,9 @@ pub(crate) struct Show {
     /// Only this namespace.
     #[arg(long = "netns", value_name = "NETNS")]
     pub(crate) netns: Option<String>,
+    /// Of the ledger also what is not in use.
+    #[arg(long)]
+    pub(crate) all_items: bool,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

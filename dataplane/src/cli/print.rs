@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
-use nsplane::control::view::{Amount, Counters, View};
+use nsplane::control::view::{Amount, Counters, Port, View};
 
 /// Writes to standard output.
 pub(crate) fn out(text: &str) -> Result<()> {
@@ -22,6 +22,7 @@ pub(crate) fn json(view: &View) -> serde_json::Value {
         View::Ports(v) => serde_json::to_value(v),
         View::Routes(v) => serde_json::to_value(v),
         View::Neighbors(v) => serde_json::to_value(v),
+        View::Ledger(v) => serde_json::to_value(v),
         View::Workers(v) => serde_json::to_value(v),
         View::Counters(v) => serde_json::to_value(v),
         View::Memory(v) => serde_json::to_value(v),
@@ -106,7 +107,7 @@ pub(crate) fn table(view: &View) -> String {
                     dash(&p.bind),
                     p.queues.to_string(),
                     families.to_owned(),
-                    dash(&p.reason),
+                    dash(&note(p)),
                 ]
             }),
         ),
@@ -129,6 +130,18 @@ pub(crate) fn table(view: &View) -> String {
                 let stale = if n.stale { "yes" } else { "no" };
                 let cells = [&n.netns, &n.dst, &n.dev, &n.lladdr].map(String::clone);
                 cells.into_iter().chain([stale.to_owned()]).collect()
+            }),
+        ),
+        View::Ledger(v) => columns(
+            &["NETNS", "ITEM", "SCOPE", "STATUS", "TIER", "REASON"],
+            v.iter().map(|r| {
+                let reason = match r.reason.as_str() {
+                    "" => format!("not in use ({})", r.why),
+                    reason => format!("{reason} ({})", r.why),
+                };
+                let [netns, item, scope, status] =
+                    [&r.netns, &r.item, &r.scope, &r.status].map(String::clone);
+                vec![netns, item, scope, status, dash(&r.tier), reason]
             }),
         ),
         View::Workers(v) => columns(
@@ -157,6 +170,18 @@ pub(crate) fn table(view: &View) -> String {
             columns(&["NETNS", "TIER", "WHAT", "PACKETS", "BYTES"], v.iter().flat_map(counter_rows))
         }
     }
+}
+
+/// What a port is a part of, and why it is not what one would expect.
+fn note(p: &Port) -> String {
+    let part = p.member.as_ref().map(|m| match m.by.as_str() {
+        "far end" => format!("far end of {} in {}", m.device, m.netns),
+        by => format!("member of {} in {} by {by}", m.device, m.netns),
+    });
+    part.into_iter()
+        .chain((!p.reason.is_empty()).then(|| p.reason.clone()))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn counter_rows(c: &Counters) -> Vec<Vec<String>> {

@@ -21,7 +21,11 @@ pub(crate) fn run(args: &Run) -> Result<()> {
 /// The selectors in their order; `--all` comes last.
 fn rules(args: &Run) -> Vec<Namespace> {
     let all = args.all.then(Selector::all);
-    let rule = |netns| Namespace { devices: args.devices.clone(), ..Namespace::of(netns) };
+    let rule = |netns| Namespace {
+        devices: args.devices.clone(),
+        bypass: args.bypass.clone(),
+        ..Namespace::of(netns)
+    };
     let exclude_or_rule = |netns: Selector| {
         if netns.is_exclude() { Namespace::of(netns) } else { rule(netns) }
     };

@@ -196,17 +196,45 @@ pub enum Tier {
 
 /// A part of a namespace's kernel configuration that packets may be forwarded past,
 /// though it would have had a say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bypass {
-    /// nftables and iptables.
+    /// nftables and iptables, and BPF programs on their hooks.
     Netfilter,
+    /// Services of IPVS.
+    Ipvs,
     /// Filters and shapers of devices.
     Tc,
     /// Policies of xfrm.
     Xfrm,
     /// Rules of policy routing.
     Rules,
+    /// Redirects that the kernel would follow.
+    Redirects,
+    /// Learned MTUs that the kernel would obey.
+    Pmtu,
+    /// Addresses whose neighbour solicitations the kernel would answer.
+    ProxyNdp,
+    /// Sources in prefixes that are local.
+    LocalPrefixes,
+}
+
+impl Bypass {
+    /// The word for it in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Netfilter => "netfilter",
+            Self::Ipvs => "ipvs",
+            Self::Tc => "tc",
+            Self::Xfrm => "xfrm",
+            Self::Rules => "rules",
+            Self::Redirects => "redirects",
+            Self::Pmtu => "pmtu",
+            Self::ProxyNdp => "proxy-ndp",
+            Self::LocalPrefixes => "local-prefixes",
+        }
+    }
 }
 
 impl Default for Workers {

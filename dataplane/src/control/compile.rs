@@ -15,6 +15,7 @@
 //! link-local (fe80::/10) and multicast (ff00::/8).
 
 mod effective;
+mod kept;
 mod which;
 
 use std::collections::BTreeSet;
@@ -22,12 +23,15 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::mirror::{Mirror, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
+use super::ledger::{self, Ledger};
+use super::mirror::{Mirror, TABLE_LOCAL};
+use crate::config::Bypass;
 use crate::id::{IfIndex, Mac, PortId};
-use crate::netlink::{Family, Hop, Link, Prefix, Qdisc, Route, RouteKind};
+use crate::netlink::{Family, Hop, Link, Prefix, Route, RouteKind};
 use crate::tables::neigh::Neigh;
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
+use kept::Kept;
 
 pub use which::Which;
 
@@ -89,13 +93,26 @@ pub struct Compiled {
     pub stays_with_kernel_v4: Option<String>,
     /// Why the kernel forwards all IPv6 of the namespace, if it does.
     pub stays_with_kernel_v6: Option<String>,
+    /// What the namespace uses, and what becomes of it.
+    pub ledger: Ledger,
 }
 
-/// Compiles the state of a namespace of which `ports` are ours.
+/// A namespace's state, and what else counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Its kernel state.
+    pub mirror: &'a Mirror,
+    /// What of that the operator says to pass by.
+    pub bypass: &'a [Bypass],
+    /// Its ports.
+    pub ports: &'a [(PortId, IfIndex)],
+}
+
+/// Compiles the state of a namespace.
 #[must_use]
-pub fn compile(mirror: &Mirror, ports: &[(PortId, IfIndex)]) -> Compiled {
+pub fn compile(source: Source<'_>) -> Compiled {
     let mut out = Compiled::default();
-    out.update(mirror, ports, Which::ALL);
+    out.update(source, Which::ALL);
     out
 }
 
@@ -105,17 +122,33 @@ const UNUSED: usize = 256;
 impl Compiled {
     /// Makes parts anew, the others being as the state has them already. Returns which
     /// came out differently.
-    pub fn update(&mut self, mirror: &Mirror, ports: &[(PortId, IfIndex)], what: Which) -> Which {
-        let mut changed = self.update_once(mirror, ports, what);
+    pub fn update(&mut self, source: Source<'_>, what: Which) -> Which {
+        let what = what.and(self.judge(source, what));
+        let mut changed = self.update_once(source, what);
         if self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
             self.next_hops.clear();
-            self.update_once(mirror, ports, Which { v4: true, v6: true, ..Which::default() });
+            self.update_once(source, Which { v4: true, v6: true, ..Which::default() });
             (changed.v4, changed.v6) = (true, true);
         }
         changed
     }
 
-    fn update_once(&mut self, mirror: &Mirror, ports: &[(PortId, IfIndex)], what: Which) -> Which {
+    /// Goes through the ledger. Returns what else is to be made anew: who forwards a
+    /// family may hang on a setting, and a port's settings on a route.
+    fn judge(&mut self, source: Source<'_>, what: Which) -> Which {
+        // Neighbours, which change most, are in no line of it.
+        if !(what.v4 | what.v6 | what.ports) {
+            return Which::default();
+        }
+        self.ledger.entries = ledger::judge(source.mirror, source.bypass).entries;
+        let other = |family, was: &Option<String>| self.ledger.stays(family) != *was;
+        let v4 = other(Family::V4, &self.stays_with_kernel_v4);
+        let v6 = other(Family::V6, &self.stays_with_kernel_v6);
+        Which { v4, v6, neighbors: false, ports: v4 | v6 }
+    }
+
+    fn update_once(&mut self, source: Source<'_>, what: Which) -> Which {
+        let Source { mirror, ports, .. } = source;
         if self.next_hops.is_empty() {
             self.next_hops.push(NextHop::Kernel);
         }
@@ -137,47 +170,6 @@ impl Compiled {
     }
 }
 
-/// The rules that a namespace comes with: priority and table.
-fn default_rules(family: Family) -> &'static [(u32, u32)] {
-    const RULES: [(u32, u32); 3] = [(0, TABLE_LOCAL), (32766, TABLE_MAIN), (32767, TABLE_DEFAULT)];
-    match family {
-        Family::V4 => &RULES,
-        Family::V6 => RULES.split_at(2).0,
-    }
-}
-
-/// Why a family stays with the kernel.
-fn stays(mirror: &Mirror, family: Family) -> Option<String> {
-    let unreadable = match family {
-        Family::V4 => mirror.unreadable_v4,
-        Family::V6 => mirror.unreadable_v6,
-    };
-    if mirror.lost {
-        return Some("changes of it were lost; it is being read again".to_owned());
-    }
-    if unreadable {
-        return Some("a route, rule or next hop of it could not be read".to_owned());
-    }
-    let rules = || mirror.rules.iter().filter(|r| r.family == family);
-    let defaults = default_rules(family);
-    for rule in rules() {
-        if !rule.plain {
-            return Some(format!("policy rule {} selects packets", rule.priority));
-        }
-        if !defaults.contains(&(rule.priority, rule.table)) {
-            return Some(format!("policy rule {} leads to table {}", rule.priority, rule.table));
-        }
-    }
-    let missing = defaults
-        .iter()
-        .find(|(priority, table)| !rules().any(|r| (r.priority, r.table) == (*priority, *table)));
-    if let Some((priority, table)) = missing {
-        return Some(format!("policy rule {priority} to table {table} is missing"));
-    }
-    // What acts upon packets would be bypassed.
-    mirror.hook(family).map(|hook| hook.name.clone())
-}
-
 struct Compiler<'a> {
     mirror: &'a Mirror,
     ports: HashMap<IfIndex, PortId>,
@@ -187,7 +179,7 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn v4(&mut self) -> bool {
-        let stays = stays(self.mirror, Family::V4);
+        let stays = self.out.ledger.stays(Family::V4);
         let mut routes = Vec::new();
         let mut changed = self.routes(Family::V4, stays.is_some(), |prefix, index| {
             if let IpAddr::V4(a) = prefix.addr {
@@ -199,7 +191,7 @@ impl Compiler<'_> {
     }
 
     fn v6(&mut self) -> bool {
-        let stays = stays(self.mirror, Family::V6);
+        let stays = self.out.ledger.stays(Family::V6);
         let mut routes = Vec::new();
         let mut changed = self.routes(Family::V6, stays.is_some(), |prefix, index| {
             if let IpAddr::V6(a) = prefix.addr {
@@ -213,9 +205,22 @@ impl Compiler<'_> {
     /// One family's routes, local addresses, and what the XDP program must know.
     /// True: the latter two changed.
     fn routes(&mut self, family: Family, stays: bool, mut each: impl FnMut(Prefix, u32)) -> bool {
-        let effective = Effective::of(self.mirror, family, |routes| self.decide(family, routes));
+        let mut kept = Kept::default();
+        let effective = Effective::of(self.mirror, family, |routes| {
+            self.forward(family, routes).unwrap_or_else(|why| {
+                kept.count(why, routes);
+                NextHop::Kernel
+            })
+        });
+        self.out.ledger.set_routes(family, kept.entries(family));
         let of_family = |addr: &IpAddr| Family::of(*addr) == family;
         let mut locals: BTreeSet<IpAddr> = effective.locals().collect();
+        if family == Family::V4 {
+            // One of a device that is down has no route, and yet the kernel takes
+            // nothing from it.
+            let addresses = self.mirror.addresses.iter().map(|a| a.prefix.addr);
+            locals.extend(addresses.filter(of_family));
+        }
         locals.extend(self.out.locals.iter().filter(|a| !of_family(a)));
         let mut kernel_routes = if stays { Vec::new() } else { effective.kernel_routes() };
         let others = self.out.kernel_routes.iter().filter(|r| !of_family(&r.prefix.addr));
@@ -240,35 +245,43 @@ impl Compiler<'_> {
         })
     }
 
-    /// Where packets go that match the prefix of `routes`, all of one table.
-    fn decide(&self, family: Family, routes: &[&Route]) -> NextHop {
-        self.forward(family, routes).unwrap_or(NextHop::Kernel)
-    }
-
-    /// None: only the kernel can follow it.
-    fn forward(&self, family: Family, routes: &[&Route]) -> Option<NextHop> {
+    /// Where packets go that match the prefix of `routes`, all of one table; or why
+    /// only the kernel can follow it: an item of the ledger.
+    fn forward(&self, family: Family, routes: &[&Route]) -> Result<NextHop, &'static str> {
         // Routes that are for some packets only, or carry what we do not know,
         // make the choice between all of the prefix the kernel's.
-        let some_only = |r: &&Route| r.tos != 0 || r.source.is_some() || r.unknown;
-        if routes.iter().any(some_only) {
-            return None;
+        if routes.iter().any(|r| r.tos != 0 || r.source.is_some()) {
+            return Err("some-packets");
         }
-        let least = routes.iter().map(|r| r.priority).min()?;
-        let mut best = routes.iter().filter(|r| r.priority == least);
+        if routes.iter().any(|r| r.unknown) {
+            return Err("unknown-route");
+        }
+        let least = routes.iter().map(|r| r.priority).min();
+        let mut best = routes.iter().filter(|r| Some(r.priority) == least);
         // Of several the kernel takes the first that lives, or (IPv6) takes turns.
-        let (route, None) = (best.next()?, best.next()) else { return None };
-        if route.table == TABLE_LOCAL || route.kind != RouteKind::Unicast || route.expires {
-            return None;
+        let (Some(route), None) = (best.next(), best.next()) else { return Err("multipath") };
+        if route.table == TABLE_LOCAL || route.kind != RouteKind::Unicast {
+            return Err("refusing");
         }
-        let hop = self.hop(route)?;
+        if route.expires {
+            return Err("expiring");
+        }
+        let hop = self.hop(route).ok_or("multipath")?;
+        if hop.encap {
+            return Err("encap");
+        }
+        let (port, link) = self.way_out(hop).ok_or("other-devices")?;
+        let mtu = mtu(link, family).min(route.mtu.unwrap_or(u32::MAX));
+        Ok(NextHop::Forward { port, gateway: hop.gateway, mtu })
+    }
+
+    /// The port that a next hop leads to, where we may send.
+    fn way_out(&self, hop: Hop) -> Option<(PortId, &Link)> {
         let ifindex = hop.oif?;
         let port = *self.ports.get(&ifindex)?;
         let link = self.mirror.links.get(&ifindex)?;
-        if hop.encap || !usable(link) || self.mirror.qdiscs(ifindex).any(Qdisc::on_egress) {
-            return None;
-        }
-        let mtu = mtu(link, family).min(route.mtu.unwrap_or(u32::MAX));
-        Some(NextHop::Forward { port, gateway: hop.gateway, mtu })
+        let ours = usable(link) && !self.out.ledger.keeps_leaving(ifindex);
+        ours.then_some((port, link))
     }
 
     /// The one way that a route takes.
@@ -302,7 +315,7 @@ impl Compiler<'_> {
         let mirror = self.mirror;
         let link = mirror.links.get(&ifindex)?;
         let enslaved = link.master.is_some();
-        let filtered = mirror.qdiscs(ifindex).any(Qdisc::on_ingress);
+        let ledger = &self.out.ledger;
         Some(PortSettings {
             port,
             ifindex,
@@ -310,11 +323,11 @@ impl Compiler<'_> {
             mtu: link.mtu,
             up: usable(link),
             forward_v4: !enslaved
-                && !filtered
+                && !ledger.keeps_arriving(ifindex, Family::V4)
                 && self.out.stays_with_kernel_v4.is_none()
                 && mirror.forwards_v4(ifindex),
             forward_v6: !enslaved
-                && !filtered
+                && !ledger.keeps_arriving(ifindex, Family::V6)
                 && self.out.stays_with_kernel_v6.is_none()
                 && mirror.forwards_v6()
                 && has_ipv6(mirror, ifindex),

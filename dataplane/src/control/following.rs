@@ -61,6 +61,7 @@
 use tracing::info;
 
 use super::Control;
+use super::ports::Use;
 use crate::id::{IfIndex, NsId, PortId};
 use crate::netlink::{self, Event};
 
@@ -85,6 +86,10 @@ impl Control {
         let ports = noted.iter().filter_map(|i| Some((n.mirror.links.get(i)?, *n.ports.get(i)?)));
         let changed = ports.filter(|(link, port)| {
             let Some(state) = self.ports.get(port.index()) else { return false };
+            // A member's queues are its port's.
+            if matches!(state.part, Use::Member(_)) {
+                return false;
+            }
             let (netns, device, before) = (n.netns.name(), &link.name, state.queues.len());
             match netlink::channels(&n.netns, device) {
                 Ok(now) if now.rx as usize == before => false,

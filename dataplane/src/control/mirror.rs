@@ -37,7 +37,7 @@ use hashbrown::HashMap;
 use crate::id::IfIndex;
 use crate::netlink::{
     Address, Event, Family, Hook, HookSource, INGRESS, Link, LinkKind, Neighbor, Netconf,
-    NextHopObject, Qdisc, ROOT, Route, RouteKind, Rule, Scope,
+    NextHopObject, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch, Tcx,
 };
 
 pub use routes::Routes;
@@ -114,6 +114,12 @@ pub struct Settings {
     pub forwarding: bool,
     /// `rp_filter`.
     pub rp_filter: u8,
+    /// `mc_forwarding`.
+    pub mc_forwarding: bool,
+    /// `proxy_ndp` or `proxy_arp`.
+    pub proxy_neigh: bool,
+    /// `force_forwarding` (IPv6).
+    pub force_forwarding: bool,
 }
 
 /// The state of one namespace.
@@ -137,6 +143,10 @@ pub struct Mirror {
     pub hooks: BTreeMap<HookSource, Vec<Hook>>,
     /// Queueing disciplines that act upon packets, by device and parent.
     pub qdiscs: BTreeMap<(IfIndex, u32), Qdisc>,
+    /// Devices with BPF programs on tcx.
+    pub tcx: Vec<Tcx>,
+    /// Settings that are looked at from time to time, those that are on.
+    pub switches: BTreeSet<Switch>,
     /// Something about IPv4 routing could not be read.
     pub unreadable_v4: bool,
     /// Something about IPv6 routing could not be read.
@@ -205,6 +215,18 @@ impl Mirror {
             Event::Hooks(source, hooks) => self.source(source, hooks),
             Event::Qdisc(qdisc) => self.qdisc(qdisc, false),
             Event::QdiscGone(qdisc) => self.qdisc(qdisc, true),
+            Event::Tcx(tcx) => {
+                let changed = self.tcx != tcx;
+                self.tcx = tcx;
+                Dirty { hooks: true, ..Dirty::default() }.when(changed)
+            }
+            Event::Switch(switch, on) => {
+                let changed = match on {
+                    true => self.switches.insert(switch),
+                    false => self.switches.remove(&switch),
+                };
+                Dirty { netconf: true, ..Dirty::default() }.when(changed)
+            }
             Event::Unreadable(family) => {
                 match family {
                     Family::V4 => self.unreadable_v4 = true,
@@ -235,12 +257,6 @@ impl Mirror {
     pub fn rp_filter(&self, ifindex: IfIndex) -> u8 {
         let of = |scope| self.netconf.get(&(Family::V4, scope)).map_or(0, |s| s.rp_filter);
         of(Scope::All).max(of(Scope::Device(ifindex)))
-    }
-
-    /// What acts upon packets of the family, if anything.
-    #[must_use]
-    pub fn hook(&self, family: Family) -> Option<&Hook> {
-        self.hooks.values().flatten().find(|h| h.meets(family))
     }
 
     /// The device's queueing disciplines that act upon packets.
@@ -291,6 +307,9 @@ impl Mirror {
         let old = *settings;
         settings.forwarding = n.forwarding.unwrap_or(old.forwarding);
         settings.rp_filter = n.rp_filter.unwrap_or(old.rp_filter);
+        settings.mc_forwarding = n.mc_forwarding.unwrap_or(old.mc_forwarding);
+        settings.proxy_neigh = n.proxy_neigh.unwrap_or(old.proxy_neigh);
+        settings.force_forwarding = n.force_forwarding.unwrap_or(old.force_forwarding);
         Dirty { netconf: true, ..Dirty::default() }.when(old != *settings)
     }
 
@@ -334,6 +353,7 @@ impl Mirror {
             dirty = dirty.and(Self::both());
         }
         self.qdiscs.retain(|(i, _), _| *i != ifindex);
+        self.tcx.retain(|t| t.ifindex != ifindex);
         let before = (self.addresses.len(), self.neighbors.len(), self.netconf.len());
         self.addresses.retain(|a| a.ifindex != ifindex);
         self.neighbors.retain(|(i, _), _| *i != ifindex);

@@ -16,7 +16,9 @@ pub mod compile;
 pub mod devices;
 pub mod error;
 pub mod following;
+pub mod ledger;
 pub mod links;
+pub mod members;
 pub mod mirror;
 pub mod namespaces;
 pub mod plan;
@@ -28,6 +30,7 @@ pub mod targets;
 pub mod totals;
 pub mod view;
 
+mod allot;
 mod parts;
 mod query;
 mod refresh;
@@ -45,12 +48,13 @@ pub use rules::{Driven, PortChanges};
 pub use settings::Settings;
 
 use crate::bpf::Bpf;
-use crate::id::{NsId, PortId};
+use crate::id::{NetnsCookie, NsId, PortId};
 use crate::netns::Netns;
 use crate::sync::Publisher;
 use crate::tables::World;
 use crate::xsk::Region;
 use closer::{Closer, Ticket};
+use error::told;
 use links::Workers;
 use namespaces::NamespaceState;
 use ports::{ClosingPort, PortState};
@@ -69,6 +73,10 @@ pub struct Control {
     world: World,
     namespaces: Slots<NamespaceState>,
     ports: Slots<PortState>,
+    /// What is remembered of members.
+    book: members::Book,
+    /// Which namespace another means by a number.
+    known: members::Known,
     closer: Closer,
     /// Ports that are being closed.
     closing: BTreeMap<Ticket, ClosingPort>,
@@ -114,6 +122,8 @@ impl Control {
             publisher,
             targets,
             world: World::default(),
+            book: members::Book::default(),
+            known: members::Known::default(),
             closer,
             closing: BTreeMap::new(),
             waiting: Vec::new(),
@@ -133,6 +143,10 @@ impl Control {
     pub fn tick(&mut self, now: Instant) -> Vec<NsId> {
         self.publisher.collect();
         let mut again = self.due(now);
+        again.extend(self.unsettled_by_members());
+        if let Err(e) = self.look_beside() {
+            warn!(error = told(&e), "macvlans beside each other");
+        }
         let reported = self.workers.dead_ports().into_iter();
         let current = |(port, generation): (PortId, _)| {
             let state = self.ports.get(port.index())?;
@@ -168,6 +182,7 @@ impl Control {
     /// # Errors
     /// A worker does not answer: its thread cannot be joined.
     pub fn shut_down(&mut self) -> Result<(), Error> {
+        self.close_members();
         let ports: Vec<PortId> = self.ports.iter().map(|(i, _)| PortId(i as u16)).collect();
         self.remove_ports(&ports);
         let all: Vec<NsId> = self.namespaces.iter().map(|(i, _)| self.ns_id(i)).collect();
@@ -192,6 +207,11 @@ impl Control {
 
     fn ns_id(&self, index: usize) -> NsId {
         NsId { index: index as u16, generation: self.namespaces.generation(index) as u16 }
+    }
+
+    fn by_cookie(&self, cookie: NetnsCookie) -> Option<NsId> {
+        let found = self.namespaces.iter().find(|(_, n)| n.netns.cookie() == cookie);
+        found.map(|(i, _)| self.ns_id(i))
     }
 
     fn namespace(&self, ns: NsId) -> Option<&NamespaceState> {

@@ -14,6 +14,7 @@ use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
 use super::parts::{PARTS, set_up, tear_down};
 use super::plan;
+use super::ports::Use;
 use super::totals::Totals;
 use crate::config;
 use crate::id::{IfIndex, NsId, PortId};
@@ -110,6 +111,7 @@ impl Control {
             });
         }
         info!(netns = netns.name(), cookie = netns.cookie().0, id = %ns, "namespace");
+        warn_of_bypass(&netns, &rule);
         self.namespaces.put(NamespaceState {
             netns,
             rule,
@@ -135,6 +137,7 @@ impl Control {
         }
         if let Some(state) = self.namespaces.take(usize::from(ns.index)) {
             info!(netns = state.netns.name(), "namespace let go");
+            self.known.forget(state.netns.cookie());
         }
     }
 
@@ -143,6 +146,10 @@ impl Control {
     pub fn remove_namespace(&mut self, ns: NsId) {
         if self.namespace(ns).is_some() {
             tear_down(&PARTS, self, ns);
+            // Its devices may have had members, or been members, of others.
+            if let Err(e) = self.follow_members() {
+                warn!(error = told(&e), "members");
+            }
         }
     }
 
@@ -182,7 +189,7 @@ impl Control {
     pub fn resync(&mut self, ns: NsId) {
         let Some(n) = self.namespace_mut(ns) else { return };
         n.resyncs += 1;
-        warn!(netns = n.netns.name(), "changes of its state were lost; reading all of it again");
+        warn!(netns = n.netns.name(), "what is known of it may be wrong; reading all of it again");
         if let Some(follower) = &n.follower {
             follower.resync();
         }
@@ -208,16 +215,24 @@ impl Control {
         let links = &state.mirror.links;
         state.refused.retain(|i, _| links.contains_key(i));
         state.after.retain(|i, _| links.contains_key(i));
-        let ports: Vec<(IfIndex, PortId)> = state.ports.iter().map(|(i, p)| (*i, *p)).collect();
         let rule = &state.rule;
-        let fits = |l: &Link| unfit(l).is_none() && passed_over(rule, l).is_none();
-        let fit = |i: &IfIndex| links.get(i).is_some_and(fits);
-        let unfit: Vec<bool> = ports.iter().map(|(i, _)| !fit(i)).collect();
-        let lost = ports.iter().zip(unfit).filter(|((_, p), unfit)| *unfit || self.is_lost(*p));
-        let lost: Vec<PortId> = lost.map(|((_, p), _)| *p).collect();
+        let fit = |l: &Link| unfit(l).is_none() && passed_over(rule, l).is_none();
+        let seen: Vec<(PortId, Option<bool>)> =
+            state.ports.iter().map(|(i, p)| (*p, links.get(i).map(fit))).collect();
+        let lost = seen.into_iter().filter(|(p, fit)| match fit {
+            None => true,
+            // What becomes of a member is decided with those of all namespaces.
+            Some(fit) => (!fit && !self.is_part(*p)) || self.is_lost(*p),
+        });
+        let lost: Vec<PortId> = lost.map(|(p, _)| p).collect();
         self.remove_ports(&lost);
         let requeued = self.requeued(ns);
         self.remove_ports(&requeued);
+    }
+
+    fn is_part(&self, port: PortId) -> bool {
+        let port = self.ports.get(port.index());
+        port.is_some_and(|p| p.part != Use::Whole)
     }
 
     pub(super) fn is_lost(&self, port: PortId) -> bool {
@@ -235,7 +250,19 @@ impl Control {
     /// In strict mode, why the device cannot become a port, unless it was taken away
     /// meanwhile. Else it is kept as refused, and tried again later.
     pub fn grow(&mut self, ns: NsId, now: Instant, strict: bool) -> Result<bool, Error> {
-        let Some(link) = self.next_wanted(ns, now) else { return Ok(false) };
+        let Some(mut link) = self.next_wanted(ns, now) else { return Ok(false) };
+        if link.part.is_some() {
+            // A part of a port is a member of it rather than a port by itself.
+            self.follow_members()?;
+            let Some(next) = self.next_wanted(ns, now) else { return Ok(false) };
+            link = next;
+        }
+        if self.clear_above((ns, link.ifindex)) {
+            let last = self.closer.last();
+            if let Some(n) = self.namespace_mut(ns) {
+                n.after.insert(link.ifindex, last);
+            }
+        }
         if !self.is_free(ns, link.ifindex) {
             self.wait_for_closing(ns);
             return Ok(false);
@@ -281,8 +308,14 @@ impl Control {
     /// A device that should be a port, is none, and may be tried now.
     fn next_wanted(&self, ns: NsId, now: Instant) -> Option<Link> {
         let state = self.namespace(ns)?;
-        let mut wanted = wanted(&state.rule, &state.mirror);
-        wanted.find(|l| !state.ports.contains_key(&l.ifindex) && !state.waits(l, now)).cloned()
+        let free = |l: &&Link| {
+            !state.ports.contains_key(&l.ifindex)
+                && !state.waits(l, now)
+                && !self.is_spoken_for((ns, l.ifindex))
+        };
+        let far_ends = self.far_ends_in(ns).filter_map(|i| state.mirror.links.get(&i));
+        let far_ends = far_ends.filter(|l| unfit(l).is_none() && l.up);
+        wanted(&state.rule, &state.mirror).chain(far_ends).find(free).cloned()
     }
 
     /// Something is being closed that may be a device of the namespace.
@@ -300,6 +333,7 @@ impl Control {
         let again = before.filter(|b| b.link == link).map(|b| b.wait * 2);
         let wait = again.unwrap_or(FIRST_WAIT).min(LONGEST_WAIT);
         n.refused.insert(link.ifindex, Refused { link, reason, again: now + wait, wait });
+        self.break_promises();
     }
 
     /// Namespaces with a refused device that is to be tried again now.
@@ -313,5 +347,14 @@ impl NamespaceState {
     /// The device was refused as it is now, not long ago.
     fn waits(&self, link: &Link, now: Instant) -> bool {
         self.refused.get(&link.ifindex).is_some_and(|r| r.link == *link && now < r.again)
+    }
+}
+
+/// Says at the start what the operator has said, whether it matters by now or not.
+pub(super) fn warn_of_bypass(netns: &Netns, rule: &config::Namespace) {
+    if !rule.bypass.is_empty() {
+        let bypass: Vec<&str> = rule.bypass.iter().map(|b| b.name()).collect();
+        let (netns, bypass) = (netns.name(), bypass.join(", "));
+        warn!(netns, bypass, "parts of its configuration are not obeyed, as the operator says");
     }
 }

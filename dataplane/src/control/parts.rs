@@ -15,12 +15,15 @@ use super::error::Error;
 use super::namespaces::Seed;
 use crate::id::NsId;
 
+/// Sets a part up.
+pub(super) type Init<C, S, E> = fn(&mut C, NsId, &mut S) -> Result<(), E>;
+
 /// One kind of state.
 pub(super) struct Part<C, S, E> {
     /// For logs and tests.
     pub(super) name: &'static str,
     /// Sets it up. None: nothing is there at first, it comes with devices and events.
-    pub(super) init: Option<fn(&mut C, NsId, &mut S) -> Result<(), E>>,
+    pub(super) init: Option<Init<C, S, E>>,
     /// Gives it back, whatever of it is there.
     pub(super) exit: fn(&mut C, NsId),
 }
@@ -79,7 +82,10 @@ mod tests {
     const THREE: [Part<Log, bool, &str>; 3] = [
         Part {
             name: "a",
-            init: Some(|log, _, _| Ok(log.push("+a"))),
+            init: Some(|log, _, _| {
+                log.push("+a");
+                Ok(())
+            }),
             exit: |log, _| log.push("-a"),
         },
         Part { name: "b", init: None, exit: |log, _| log.push("-b") },

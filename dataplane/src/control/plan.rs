@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nsplane_abi::{
-    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
+    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_MEMBERS, PORT_ROUTE_V4, PORT_ROUTE_V6,
+    PortConf,
 };
 
 use crate::id::{NsId, PortId};
@@ -69,7 +70,7 @@ pub enum Action {
 }
 
 const ROUTES: u16 = PORT_ROUTE_V4 | PORT_ROUTE_V6;
-const ASKS: u16 = PORT_KERNEL_ROUTES_V4 | PORT_KERNEL_ROUTES_V6;
+const ASKS: u16 = PORT_KERNEL_ROUTES_V4 | PORT_KERNEL_ROUTES_V6 | PORT_MEMBERS;
 
 /// The changes that lead from `actual` to `wanted`, in an order that is safe at
 /// every step.

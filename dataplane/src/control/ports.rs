@@ -20,11 +20,13 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Control;
+use super::allot::{floor, shares};
 use super::closer::{Closed, Job};
 use super::compile::Which;
 use super::devices::check_device;
 use super::error::{Error, told};
 use super::links::Returned;
+use super::members::MemberState;
 use super::targets::Target;
 use super::totals::Totals;
 use crate::bpf;
@@ -52,10 +54,24 @@ pub struct PortState {
     pub name: String,
     /// Its queues.
     pub queues: Vec<QueueState>,
-    /// The attached program; detaches when dropped.
-    pub attached: bpf::Attached,
+    /// The attached program; detaches when dropped. None: a member, which has its
+    /// port's.
+    pub attached: Option<bpf::Attached>,
     /// Counters of the slot when the device became a port.
     pub base: Totals,
+    /// What the device is used as.
+    pub part: Use,
+}
+
+/// What a device is used as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A port, whole.
+    Whole,
+    /// A part of another port.
+    Member(MemberState),
+    /// The far end of the stand-in of a member, which is named: a link of a namespace.
+    FarEnd((NsId, IfIndex)),
 }
 
 /// One queue of a port.
@@ -107,7 +123,9 @@ impl Control {
         let frames = self.allot(queues)?;
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;
-        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns))?;
+        let part = self.use_of((ns, link.ifindex));
+        let cross = part != Use::Whole;
+        let made = self.make(&netns, link, (&frames, strict), (id, generation, ns), cross)?;
 
         let states = made.bound.iter().enumerate();
         let states: Vec<QueueState> = states
@@ -147,8 +165,9 @@ impl Control {
             ifindex: link.ifindex,
             name: link.name.clone(),
             queues: states,
-            attached: made.attached,
+            attached: Some(made.attached),
             base,
+            part,
         });
         Ok(id)
     }
@@ -173,6 +192,7 @@ impl Control {
         link: &Link,
         (frames, strict): (&[u32], bool),
         (port, generation, ns): (PortId, Generation, NsId),
+        cross: bool,
     ) -> Result<Made, Error> {
         let at = |source| Error::Xsk { netns: netns.name().to_owned(), source };
         let memory = self.region.memory().clone();
@@ -197,8 +217,10 @@ impl Control {
             _ => bpf::DeviceKind::Other,
         };
         let name = link.name.clone();
-        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation };
-        let (loader, mode) = (self.bpf.loader(), self.settings.xdp);
+        let spec = bpf::AttachSpec { ifindex, name, kind, port, ns, generation, cross };
+        // Only a driver's own packets show what is unfinished; here no stack could finish it.
+        let mode = if cross { bpf::AttachMode::Native } else { self.settings.xdp };
+        let loader = self.bpf.loader();
         let attached = netns.run(|| loader.attach(&spec, mode));
         match attached
             .map_err(Error::from)
@@ -250,6 +272,7 @@ impl Control {
     /// of the ports' rings; sockets and links are closed elsewhere ([`super::closer`]),
     /// and the ports' slots are free after that ([`Control::closed`]).
     pub(super) fn remove_ports(&mut self, ports: &[PortId]) {
+        let ports = &self.detach_members(ports);
         for id in ports {
             self.switch_off(*id);
         }
@@ -289,7 +312,7 @@ impl Control {
             let retired = std::mem::take(&mut n.retired);
             n.retired = retired.plus(&counted.clone().since(&state.base));
         }
-        let ticket = self.closer.close(Job { queues, attached: Some(state.attached) });
+        let ticket = self.closer.close(Job { queues, attached: state.attached });
         let ns = state.ns;
         self.closing.insert(ticket, ClosingPort { id, ns, frames, counted });
     }
@@ -337,94 +360,5 @@ impl Control {
         let program = self.bpf.counters(port).map_err(Error::Map)?;
         let workers = self.workers.all().iter().map(|w| &*w.stats);
         Ok(Totals::read(port, workers, &program, self.targets.failed(port).get()))
-    }
-}
-
-/// Fewest frames with which a queue is of use.
-const FEWEST: u32 = 8;
-/// The most that every port is sure of: enough for two turns of a worker.
-const PLENTY: u32 = 64;
-
-/// Frames to receive into: a quarter of all stays for packets on their way.
-fn to_receive(memory: &xsk::Options) -> u32 {
-    memory.frames - memory.frames / 4
-}
-
-/// What every port is sure of, however many there are: as many ports as may be share one
-/// half of the frames, and the other half is for those that are there.
-fn floor(memory: &xsk::Options, max_ports: u16) -> u32 {
-    (to_receive(memory) / 2 / u32::from(max_ports.max(1))).clamp(FEWEST, PLENTY)
-}
-
-/// The shares of new queues, where others may hold `held` frames: each a part of what
-/// is left over, so that the first have plenty and later ones some. The `floor` stays for
-/// each of `later` queues, while that can be. None where too little is left.
-fn shares(
-    memory: &xsk::Options,
-    held: u32,
-    queues: u16,
-    (later, floor): (u32, u32),
-) -> Option<Vec<u32>> {
-    let mut left = to_receive(memory).checked_sub(held)?;
-    (0..queues)
-        .map(|_| {
-            let over = left.saturating_sub(later.saturating_mul(floor));
-            let share = (over / 32).max(floor).min(memory.ring_size);
-            left = left.checked_sub(share)?;
-            Some(share)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MEMORY: xsk::Options =
-        xsk::Options { frames: 4096, frame_size: 2048, ring_size: 1024, mode: xsk::Mode::Copy };
-
-    #[test]
-    fn shares_never_add_up_to_more_than_there_is() {
-        let (mut held, mut queues) = (0, 0);
-        while let Some(new) = shares(&MEMORY, held, 2, (0, FEWEST)) {
-            assert!(new.iter().all(|&n| (FEWEST..=1024).contains(&n)), "{new:?}");
-            held += new.iter().sum::<u32>();
-            queues += new.len();
-        }
-        assert!(held <= 4096 - 1024 && held > 4096 - 1024 - 2 * FEWEST, "{held}");
-        assert!(queues > 80, "{queues}");
-        assert_eq!(shares(&MEMORY, 0, 0, (0, FEWEST)), Some(Vec::new()));
-    }
-
-    #[test]
-    fn as_many_ports_as_may_be_find_their_share() {
-        let ports = (4096 - 1024) / FEWEST;
-        let mut held = 0;
-        for port in 0..ports {
-            let share = shares(&MEMORY, held, 1, (ports - port - 1, FEWEST)).expect("a share")[0];
-            assert!(share >= FEWEST);
-            held += share;
-        }
-        assert!(shares(&MEMORY, held, 1, (0, FEWEST)).is_none());
-        assert!(
-            shares(&MEMORY, 0, 1, (255, FEWEST)).unwrap()[0] > 3 * FEWEST,
-            "the first have more"
-        );
-    }
-
-    #[test]
-    fn every_port_is_sure_of_its_floor() {
-        for (frames, max_ports) in [(32_768, 1024), (32_768, 64), (4096, 100)] {
-            let memory = xsk::Options { frames, ..MEMORY };
-            let floor = floor(&memory, max_ports);
-            let mut held = 0;
-            for port in 0..u32::from(max_ports) {
-                let later = u32::from(max_ports) - port - 1;
-                let share = shares(&memory, held, 1, (later, floor)).expect("a share")[0];
-                assert!(share >= floor, "{share} for port {port} of {max_ports}");
-                held += share;
-            }
-        }
-        assert_eq!(floor(&xsk::Options { frames: 32_768, ..MEMORY }, 1024), 12);
     }
 }

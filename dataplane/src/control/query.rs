@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Control;
 use super::compile::PortSettings;
 use super::devices::{passed_over, unfit};
+use super::ledger::{Device, Entry};
 use super::namespaces::NamespaceState;
 use super::view::{self, Subject, View};
 use crate::id::{NsId, PortId};
-use crate::netlink::{Link, LinkKind, Qdisc};
+use crate::netlink::{Link, LinkKind};
 use crate::port::owner;
 use crate::tables::NextHop;
 use crate::xsk;
@@ -36,6 +37,9 @@ impl Control {
             Subject::Neighbors => {
                 View::Neighbors(chosen.iter().flat_map(|(_, n)| self.neighbors_of(n)).collect())
             }
+            Subject::Ledger => View::Ledger(
+                chosen.iter().flat_map(|(_, n)| n.compiled.ledger.rows(n.netns.name())).collect(),
+            ),
             Subject::Workers => View::Workers(self.workers_view()),
             Subject::Memory => View::Memory(vec![self.memory_view()]),
             Subject::Counters => View::Counters(
@@ -83,14 +87,19 @@ impl Control {
                 mac: link.mac.unwrap_or_default().to_string(),
                 mtu: link.mtu,
                 up: link.up && link.carrier,
-                xdp: port.attached.mode().name().to_owned(),
+                xdp: port.attached.as_ref().map_or("", |a| a.mode().name()).to_owned(),
                 bind: port.queues.first().map_or("", |q| q.mode.name()).to_owned(),
                 queues: port.queues.len() as u16,
                 workers: workers.collect(),
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: kernels_part(n, link, self.settings.memory.max_packet()),
+                reason: kept(n, link, self.settings.memory.max_packet()),
+                member: self.member_of(port).map(|(netns, device, by)| view::Member {
+                    netns,
+                    device,
+                    by,
+                }),
             })
         })
     }
@@ -230,18 +239,22 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
     }
 }
 
-/// What of a port's traffic is the kernel's, because of tc or of what a frame of our
-/// memory holds (`room` bytes); empty where nothing is.
-fn kernels_part(n: &NamespaceState, link: &Link, room: u32) -> String {
-    let part = |q: &Qdisc| match (q.on_ingress(), q.on_egress()) {
-        (true, true) => format!("tc {}: what arrives here or leaves is the kernel's", q.kind),
-        (true, false) => format!("tc {}: what arrives here is the kernel's", q.kind),
-        _ => format!("tc {}: what leaves here is the kernel's", q.kind),
+/// What of a port's traffic is the kernel's, and why, be it for the ledger or for what a
+/// frame of our memory holds (`room` bytes); empty where nothing is.
+fn kept(n: &NamespaceState, link: &Link, room: u32) -> String {
+    let part = |(e, d): (&Entry, &Device)| {
+        let which = match (d.arrives, d.leaves) {
+            (true, true) => "arrives here or leaves",
+            (true, false) => "arrives here",
+            _ => "leaves here",
+        };
+        format!("{}: what {which} is the kernel's", e.used.what)
     };
+    let lines = n.compiled.ledger.at(link.ifindex).filter(|(e, _)| e.binds());
     let long = link.mtu.saturating_add(ETH_LEN as u32) > room;
     let long =
         long.then(|| format!("MTU {}: frames above {room} bytes are the kernel's", link.mtu));
-    n.mirror.qdiscs(link.ifindex).map(part).chain(long).collect::<Vec<_>>().join("; ")
+    lines.map(part).chain(long).collect::<Vec<_>>().join("; ")
 }
 
 /// Devices that are no ports, with the reason; never `lo`.
@@ -274,6 +287,7 @@ fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
             forward_v6: false,
             socket: view::SocketCounts::default(),
             reason,
+            member: None,
         }
     })
 }

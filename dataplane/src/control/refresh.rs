@@ -10,15 +10,17 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::{Compiled, KernelRoute, PortSettings, Which};
+use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
+use super::ledger::{Entry, Ledger};
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
-use crate::id::{IfIndex, NsId, PortId};
+use super::ports::Use;
+use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
-use crate::tables::{Namespace, Port};
+use crate::tables::{Namespace, Port, RpFilter};
 use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
@@ -31,6 +33,9 @@ const LARGE: usize = 20_000;
 impl Control {
     /// Publishes the namespaces as their states are now.
     pub fn refresh_all(&mut self, changed: &[NsId]) {
+        if let Err(e) = self.follow_members() {
+            warn!(error = told(&e), "members");
+        }
         let large =
             |ns: &&NsId| self.namespace(**ns).is_some_and(|n| n.mirror.routes.len() > LARGE);
         let (large, small): (Vec<&NsId>, Vec<&NsId>) = changed.iter().partition(large);
@@ -49,7 +54,18 @@ impl Control {
     /// # Errors
     /// The kernel refuses a change of the program's maps.
     pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
+        self.follow_members()?;
         self.refresh_batch(&[ns])
+    }
+
+    /// Publishes namespaces of which members are new or gone.
+    pub(super) fn refresh_with_members(&mut self, batch: &[NsId]) -> Result<(), Error> {
+        for ns in batch {
+            if let Some(n) = self.namespace_mut(*ns) {
+                n.stale = Which::ALL;
+            }
+        }
+        self.refresh_batch(batch)
     }
 
     /// Publishes several at once. All are tried; the first error is told.
@@ -77,14 +93,26 @@ impl Control {
         if !what.any() {
             return what;
         }
-        let ports: Vec<(PortId, IfIndex)> = state.ports.iter().map(|(i, p)| (*p, *i)).collect();
+        let ports = self.routed_ports(ns);
+        let beside = self.neighbors_beside(ns);
+        let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
         let before = tiers.map(Clone::clone);
-        let changed = compiled.update(&state.mirror, &ports, what);
+        let passed = |l: &Ledger| l.entries.iter().filter(|e| e.bypassed).cloned().collect();
+        let bypassed: Vec<Entry> = passed(&compiled.ledger);
+        let (mirror, bypass) = (&state.mirror, &*state.rule.bypass);
+        let changed = compiled.update(Source { mirror, bypass, ports: &ports }, what);
+        let news = compiled.ledger.entries.iter().filter(|e| e.bypassed && !bypassed.contains(e));
+        for e in news {
+            let (netns, item, what) = (state.netns.name(), e.item.name, &e.used.what);
+            warn!(netns, item, what, "is bypassed, as the operator says: not obeyed");
+        }
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
-        self.tell_tiers(ns, before);
+        self.tell_tiers(ns, &before);
+        let ports = changed.neighbors && self.look_beside_for(ns, &beside);
+        let changed = changed.and(Which { ports, ..Which::default() });
         self.put_tables(ns, changed);
         changed
     }
@@ -110,6 +138,7 @@ impl Control {
                 rp_filter: p.rp_filter,
                 up: p.up,
                 queues: port.queues.len() as u16,
+                role: self.role(port),
             };
             Some((p.port, entry))
         };
@@ -117,6 +146,44 @@ impl Control {
         for (port, entry) in entries {
             set(&mut self.world.ports, port, Some(entry));
         }
+        let far_ends: Vec<_> = self.far_ends(ns).collect();
+        for (id, port) in far_ends {
+            set(&mut self.world.ports, id, Some(port));
+        }
+    }
+
+    /// The namespace's ports but for far ends, which are ports, but none of the namespace
+    /// that they lie in.
+    fn routed_ports(&self, ns: NsId) -> Vec<(PortId, IfIndex)> {
+        let Some(state) = self.namespace(ns) else { return Vec::new() };
+        let far_end = |p: &PortId| {
+            self.ports.get(p.index()).is_some_and(|p| matches!(p.part, Use::FarEnd(_)))
+        };
+        state.ports.iter().filter(|(_, p)| !far_end(p)).map(|(i, p)| (*p, *i)).collect()
+    }
+
+    /// The far ends in a namespace, as the workers see them: nothing is routed there,
+    /// neither in nor out.
+    fn far_ends(&self, ns: NsId) -> impl Iterator<Item = (PortId, Port)> + '_ {
+        let ids = self.namespace(ns).into_iter().flat_map(|n| n.ports.values());
+        ids.filter_map(move |id| {
+            let port = self.ports.get(id.index())?;
+            let Use::FarEnd(_) = &port.part else { return None };
+            let seen = Port {
+                ns,
+                generation: port.generation,
+                ifindex: port.ifindex,
+                mac: Mac::default(),
+                mtu: 0,
+                forward_v4: false,
+                forward_v6: false,
+                rp_filter: RpFilter::Off,
+                up: false,
+                queues: port.queues.len() as u16,
+                role: self.role(port),
+            };
+            Some((*id, seen))
+        })
     }
 
     /// What the namespace's rule gives it of the workers.
@@ -134,11 +201,11 @@ impl Control {
     }
 
     /// Logs it where a family of the namespace changed hands.
-    fn tell_tiers(&self, ns: NsId, before: [Option<String>; 2]) {
+    fn tell_tiers(&self, ns: NsId, before: &[Option<String>; 2]) {
         let Some(state) = self.namespace(ns) else { return };
         let (new, netns) = (&state.compiled, state.netns.name());
         let after = [&new.stays_with_kernel_v4, &new.stays_with_kernel_v6];
-        for ((family, old), new) in ["IPv4", "IPv6"].into_iter().zip(&before).zip(after) {
+        for ((family, old), new) in ["IPv4", "IPv6"].into_iter().zip(before).zip(after) {
             match new {
                 same if same == old => {}
                 Some(reason) => info!(netns, family, reason, "stays with the kernel"),
@@ -169,13 +236,23 @@ impl Control {
         let mut wanted = plan::State::default();
         for p in &compiled.ports {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
+            let tags = match &port.part {
+                Use::Member(m) => m.how.tags().len() as u32,
+                Use::Whole | Use::FarEnd(_) => 0,
+            };
             let conf = PortConf {
                 mac: p.mac.0,
-                flags: flags(&compiled.kernel_routes, p),
-                max_frame: max_frame(room, p.mtu),
+                flags: flags(&compiled.kernel_routes, p) | self.member_flags(p.port),
+                max_frame: max_frame(room, p.mtu.saturating_add(tags)),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
+        }
+        for (far, port) in self.far_ends(ns) {
+            // The program of a far end asks for nothing else.
+            let generation = port.generation.0;
+            let conf = PortConf { max_frame: room, generation, ..PortConf::default() };
+            wanted.ports.insert(far, conf);
         }
         wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
         let owner = |r: &KernelRoute| if r.kernel { Owner::Kernel } else { Owner::Ours };

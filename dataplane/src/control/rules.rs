@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Control;
 use super::compile::Which;
 use super::devices::{unfit, wanted};
+use super::namespaces::warn_of_bypass;
 use crate::config;
 use crate::id::NsId;
 use crate::netns::Netns;
@@ -57,6 +58,10 @@ impl Control {
     /// [`Self::refresh`] and [`Self::grow`].
     pub fn set_rule(&mut self, ns: NsId, rule: Arc<config::Namespace>) {
         if let Some(n) = self.namespace_mut(ns) {
+            if n.rule.bypass != rule.bypass {
+                warn_of_bypass(&n.netns, &rule);
+                n.stale = Which::ALL;
+            }
             n.rule = rule;
             n.stale = Which::ALL;
         }

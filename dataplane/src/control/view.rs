@@ -21,6 +21,8 @@ pub enum Subject {
     Routes,
     /// Resolved neighbours as the workers know them.
     Neighbors,
+    /// What of the kernel's configuration forwarding must obey, and what becomes of it.
+    Ledger,
     /// Worker threads.
     Workers,
     /// Packets and bytes by namespace and tier, drops and punts by reason.
@@ -45,6 +47,8 @@ pub enum View {
     Routes(Vec<Route>),
     /// To [`Subject::Neighbors`].
     Neighbors(Vec<Neighbor>),
+    /// To [`Subject::Ledger`].
+    Ledger(Vec<LedgerRow>),
     /// To [`Subject::Workers`].
     Workers(Vec<Worker>),
     /// To [`Subject::Counters`].
@@ -150,6 +154,20 @@ pub struct Port {
     pub socket: SocketCounts,
     /// Why the device is not a port, or what of a port's traffic is the kernel's; else empty.
     pub reason: String,
+    /// Of which port it is a part, if it is none by itself.
+    pub member: Option<Member>,
+}
+
+/// A part of a port, or the far end of what stands for one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// The port's namespace (or the stand-in's).
+    pub netns: String,
+    /// The port's device there (or the stand-in).
+    pub device: String,
+    /// Which of the port's frames are its own: "address ...", "VLAN 802.1Q 100",
+    /// "queue 3"; or "far end".
+    pub by: String,
 }
 
 /// What the kernel counted on a port's sockets.
@@ -196,6 +214,30 @@ pub struct Neighbor {
     /// Nobody confirmed it lately; a packet to it goes to the kernel now and then,
     /// which then does.
     pub stale: bool,
+}
+
+/// A line of a namespace's ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The namespace.
+    pub netns: String,
+    /// The item's name, as docs/ledger.md has it.
+    pub item: String,
+    /// What of the namespace is concerned.
+    pub scope: String,
+    /// "converted", "harmless", "kernel", or "bypassed" where the operator said so.
+    pub status: String,
+    /// Who forwards what is concerned, all lines considered; empty for an item that
+    /// is not in use.
+    pub tier: String,
+    /// What exactly is there; empty for an item that is not in use.
+    pub reason: String,
+    /// Why the item has that status.
+    pub why: String,
+    /// How a change is noticed.
+    pub watched: String,
+    /// What to write to have it passed by.
+    pub bypass: Option<String>,
 }
 
 /// A worker thread.

@@ -7,7 +7,6 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::decode::{self, Message, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, Tally};
 use super::event::Event;
-use super::hook::HookSource;
 use super::request::{self, DUMPS};
 use super::{Error, watch};
 use crate::netns::Netns;
@@ -52,9 +51,7 @@ pub fn dump(ns: &Netns) -> Result<Vec<Event>, Error> {
             "messages of a netlink dump could not be read"
         );
     }
-    for source in HookSource::ALL {
-        events.push(watch::read(ns, source)?);
-    }
+    events.extend(watch::everything(ns)?);
     Ok(events)
 }
 

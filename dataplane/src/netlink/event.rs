@@ -5,7 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::hook::{Hook, HookSource, Qdisc};
+use super::hook::{Hook, HookSource, Qdisc, Tcx};
+use super::look::Switch;
 use crate::id::{IfIndex, Mac};
 
 /// An address family that we route.
@@ -89,6 +90,32 @@ pub enum XdpMode {
     Several,
 }
 
+/// Which frames a device has of those of the device below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPart {
+    /// Those to its own Ethernet address.
+    Macvlan {
+        /// How macvlans of the same device see each other: `MACVLAN_MODE_*`.
+        mode: u32,
+    },
+    /// Those that carry a VLAN tag.
+    Vlan {
+        /// The tag's Ethertype.
+        proto: u16,
+        /// The VLAN.
+        id: u16,
+        /// Tags' priorities are mapped, one way or both.
+        priorities: bool,
+    },
+}
+
+/// `MACVLAN_MODE_PRIVATE`: other macvlans are not seen.
+pub const MACVLAN_PRIVATE: u32 = 1;
+/// `MACVLAN_MODE_VEPA`: other macvlans are seen through the switch outside.
+pub const MACVLAN_VEPA: u32 = 2;
+/// `MACVLAN_MODE_BRIDGE`: frames to other macvlans stay inside.
+pub const MACVLAN_BRIDGE: u32 = 4;
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -114,6 +141,8 @@ pub struct Link {
     pub peer: Option<IfIndex>,
     /// The namespace of `peer`, as this namespace numbers others; None: the same.
     pub peer_nsid: Option<i32>,
+    /// What it has of the device below it, where it is a part of one.
+    pub part: Option<LinkPart>,
     /// Receive queues allocated. [`super::channels`] tells those in use.
     pub rx_queues: u32,
     /// Transmit queues allocated.
@@ -275,6 +304,28 @@ pub struct Netconf {
     pub forwarding: Option<bool>,
     /// `rp_filter` (IPv4): 0, 1 or 2.
     pub rp_filter: Option<u8>,
+    /// `mc_forwarding`: a multicast router is at work.
+    pub mc_forwarding: Option<bool>,
+    /// `proxy_ndp` (IPv6) or `proxy_arp` (IPv4).
+    pub proxy_neigh: Option<bool>,
+    /// `force_forwarding` (IPv6): the device forwards, whatever `all` says.
+    pub force_forwarding: Option<bool>,
+}
+
+impl Netconf {
+    /// One that names nothing.
+    #[must_use]
+    pub fn silent(family: Family) -> Self {
+        Self {
+            family,
+            scope: Scope::All,
+            forwarding: None,
+            rp_filter: None,
+            mc_forwarding: None,
+            proxy_neigh: None,
+            force_forwarding: None,
+        }
+    }
 }
 
 /// A next-hop object.
@@ -323,6 +374,10 @@ pub enum Event {
     Qdisc(Qdisc),
     /// A device has a queueing discipline no more.
     QdiscGone(Qdisc),
+    /// The devices with BPF programs on tcx, all of them, as they are now.
+    Tcx(Vec<Tcx>),
+    /// A setting that is looked at from time to time.
+    Switch(Switch, bool),
     /// A message about routing of a family came, and could not be read.
     Unreadable(Family),
     /// Messages were lost: dump again.

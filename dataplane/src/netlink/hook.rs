@@ -15,11 +15,10 @@ pub enum HookSource {
     Iptables,
     /// IPsec policies.
     Xfrm,
-}
-
-impl HookSource {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Xfrm];
+    /// Virtual services of IPVS.
+    Ipvs,
+    /// BPF programs on netfilter's hooks.
+    Bpf,
 }
 
 impl fmt::Display for HookSource {
@@ -28,6 +27,8 @@ impl fmt::Display for HookSource {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
             Self::Xfrm => "xfrm",
+            Self::Ipvs => "ipvs",
+            Self::Bpf => "bpf",
         })
     }
 }
@@ -48,10 +49,20 @@ impl Hook {
         self.family.is_none_or(|f| f == family)
     }
 
+    /// It acts upon frames of a device, before it is known whose they are: also those
+    /// of macvlans and VLANs of the device that lie in other namespaces. Or it may, for
+    /// what there is could not be read.
+    #[must_use]
+    pub fn on_device(&self) -> bool {
+        self.name.contains("chain netdev ") || self.name.contains("cannot be read")
+    }
+
     /// Adds it to those found, unless its packets stay with the kernel already: a
-    /// namespace may have thousands, and one for each family is enough.
+    /// namespace may have thousands, and one for each family is enough. One that acts
+    /// upon devices says more, and is not hidden by one that does not.
     pub(super) fn join(self, found: &mut Vec<Self>) {
-        if !found.iter().any(|h| h.family.is_none() || h.family == self.family) {
+        let covers = |h: &Self| h.family.is_none() || h.family == self.family;
+        if !found.iter().any(|h| covers(h) && (h.on_device() || !self.on_device())) {
             found.push(self);
         }
     }
@@ -74,6 +85,12 @@ pub struct Qdisc {
 }
 
 impl Qdisc {
+    /// It is a place for filters (`clsact`, `ingress`), not the way out.
+    #[must_use]
+    pub fn is_for_filters(&self) -> bool {
+        self.parent == INGRESS
+    }
+
     /// Its filters may act upon packets that arrive.
     #[must_use]
     pub fn on_ingress(&self) -> bool {
@@ -94,6 +111,18 @@ impl Qdisc {
     }
 }
 
+/// BPF programs on a device's ways in and out (tcx), which packets meet before and
+/// after those of its queueing disciplines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tcx {
+    /// The device.
+    pub ifindex: IfIndex,
+    /// One acts upon what arrives.
+    pub ingress: bool,
+    /// One acts upon what leaves.
+    pub egress: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +136,10 @@ mod tests {
         }
         let names: Vec<&str> = found.iter().map(|h| h.name.as_str()).collect();
         assert_eq!(names, ["0", "2", "3"]);
+        let netdev = Hook { family: None, name: "nftables chain netdev t/c".to_owned() };
+        netdev.clone().join(&mut found);
+        netdev.join(&mut found);
+        assert_eq!(found.iter().filter(|h| h.on_device()).count(), 1);
         assert!(found[0].meets(Family::V4) && !found[0].meets(Family::V6));
         assert!(found[2].meets(Family::V4) && found[2].meets(Family::V6));
     }

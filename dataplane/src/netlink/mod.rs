@@ -28,11 +28,11 @@
 //!
 //! Netfilter, IPsec and tc act upon packets that the kernel forwards. What of them
 //! there is comes as [`Event::Hooks`], always all of one source: its notices say
-//! that something changed, and it is read again. Legacy iptables has no notices and
-//! is looked at once a second. tc speaks rtnetlink ([`Event::Qdisc`]).
+//! that something changed, and it is read again. tc speaks rtnetlink
+//! ([`Event::Qdisc`]). What has no notices is looked at: legacy iptables, IPVS and some
+//! settings by their files, BPF programs by the kernel's lists of them.
 //!
-//! Not seen: BPF programs on netfilter's hooks or on tcx, IPVS, and filters at
-//! queueing disciplines that otherwise only order packets.
+//! Not seen: filters at queueing disciplines that otherwise only order packets.
 //!
 //! # Reading
 //!
@@ -48,8 +48,10 @@ mod decode;
 mod dump;
 mod event;
 mod hook;
-mod iptables;
+mod look;
 mod monitor;
+mod programs;
+mod question;
 mod request;
 mod scratch;
 mod watch;
@@ -65,9 +67,12 @@ pub use crate::sys::ethtool::Channels;
 pub use decode::{Tally, decode};
 pub use dump::dump;
 pub use event::*;
-pub use hook::{Hook, HookSource, Qdisc};
+pub use hook::{Hook, HookSource, Qdisc, Tcx};
 pub(crate) use hook::{INGRESS, ROOT};
+pub use look::{FILES_PERIOD, Switch};
 pub use monitor::Monitor;
+pub use programs::PROGRAMS_PERIOD;
+pub use question::Asker;
 
 /// Why the kernel's state could not be had.
 #[derive(Debug, Error)]
@@ -86,7 +91,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused a dump.
-    #[error("network namespace {name}: dump of {what}: {source}")]
+    #[error("network namespace {name}: asking for {what}: {source}")]
     Refused {
         /// The namespace.
         name: String,

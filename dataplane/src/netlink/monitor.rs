@@ -1,5 +1,6 @@
 //! One namespace's events, as they happen.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -36,6 +37,8 @@ pub struct Monitor {
     socket: AsyncFd<Socket>,
     name: String,
     tally: Tally,
+    /// Devices that were heard of.
+    devices: BTreeSet<IfIndex>,
     hooks: Watch,
 }
 
@@ -62,7 +65,13 @@ impl Monitor {
                 .map_err(|e| call("setsockopt(NETLINK_ADD_MEMBERSHIP)", e))?;
         }
         let socket = sys::readable::netlink(socket).map_err(|e| call("epoll_ctl", e))?;
-        Ok(Self { socket, name, tally: Tally::default(), hooks: Watch::open(ns)? })
+        Ok(Self {
+            socket,
+            name,
+            tally: Tally::default(),
+            devices: BTreeSet::new(),
+            hooks: Watch::open(ns)?,
+        })
     }
 
     /// Waits for events and returns all that are queued, at least one, at most
@@ -74,7 +83,7 @@ impl Monitor {
         loop {
             let ready = tokio::select! {
                 ready = self.socket.readable() => ready,
-                hooks = self.hooks.next() => return hooks.map(|event| vec![event]),
+                events = self.hooks.next() => return events,
             };
             let mut ready = match ready {
                 Ok(ready) => ready,
@@ -88,6 +97,7 @@ impl Monitor {
                 ready.clear_ready();
             }
             drained.map_err(|source| self.failed("recv", source))?;
+            self.notice_devices(&events);
             if !events.is_empty() {
                 return Ok(events);
             }
@@ -126,6 +136,19 @@ impl Monitor {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// A device that was not there before is looked at for programs.
+    fn notice_devices(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Link(link) if self.devices.insert(link.ifindex) => {
+                    self.hooks.has_another_device();
+                }
+                Event::LinkGone(ifindex) => drop(self.devices.remove(ifindex)),
+                _ => {}
+            }
+        }
     }
 
     /// The socket, for tests that spoil it.

@@ -1,6 +1,7 @@
 //! Requests to the kernel, as bytes.
 
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 
 use super::decode::rtm;
 use super::event::Family;
@@ -13,6 +14,7 @@ const NLM_F_CREATE: u16 = 0x400;
 /// `NTF_USE`: as if the kernel itself had a packet for the neighbour.
 const NTF_USE: u8 = 1;
 const NDA_DST: u16 = 1;
+const NETNSA_FD: u16 = 3;
 
 /// Something to be dumped.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,11 @@ pub(super) fn chains(sequence: u32) -> Vec<u8> {
     message(10 << 8 | 4, NLM_F_DUMP, sequence, &[0; 4])
 }
 
+/// Asks for all flowtables of nftables, of all families: `NFT_MSG_GETFLOWTABLE`.
+pub(super) fn flowtables(sequence: u32) -> Vec<u8> {
+    message(10 << 8 | 23, NLM_F_DUMP, sequence, &[0; 4])
+}
+
 /// Asks for all IPsec policies: `XFRM_MSG_GETPOLICY`.
 pub(super) fn policies(sequence: u32) -> Vec<u8> {
     message(0x15, NLM_F_DUMP, sequence, &[0; 64])
@@ -86,6 +93,32 @@ pub(super) fn policies(sequence: u32) -> Vec<u8> {
 /// `XFRM_MSG_GETDEFAULT`, one answer and an acknowledgement.
 pub(super) fn default_policies(sequence: u32) -> Vec<u8> {
     message(0x28, NLM_F_ACK, sequence, &[0; 4])
+}
+
+/// Asks by which number the socket's namespace knows the one of a descriptor:
+/// `RTM_GETNSID`, one answer and an acknowledgement.
+pub(super) fn nsid(fd: RawFd, sequence: u32) -> Vec<u8> {
+    let mut body = vec![0; 4];
+    body.extend(8_u16.to_ne_bytes());
+    body.extend(NETNSA_FD.to_ne_bytes());
+    body.extend(fd.to_ne_bytes());
+    message(rtm::NSID + 2, NLM_F_ACK, sequence, &body)
+}
+
+/// Asks for one device, with an acknowledgement.
+pub(super) fn link(ifindex: IfIndex, sequence: u32) -> Vec<u8> {
+    let mut body = vec![0; 16];
+    body[4..8].copy_from_slice(&ifindex.0.to_ne_bytes());
+    message(rtm::LINK + 2, NLM_F_ACK, sequence, &body)
+}
+
+/// Asks for the addresses that a device receives for. The fixed part is a link's, by
+/// which the kernel chooses the device (net/core/rtnetlink.c, `rtnl_fdb_dump`).
+pub(super) fn filter(ifindex: IfIndex, sequence: u32) -> Vec<u8> {
+    let mut body = vec![0; 16];
+    body[0] = libc::AF_BRIDGE as u8;
+    body[4..8].copy_from_slice(&ifindex.0.to_ne_bytes());
+    message(rtm::NEIGH + 2, NLM_F_DUMP, sequence, &body)
 }
 
 /// Makes the kernel resolve a neighbour, or confirm one that is stale.

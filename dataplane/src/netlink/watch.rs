@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_XFRM};
 use netlink_sys::{Socket, SocketAddr};
@@ -14,7 +13,8 @@ use super::decode::{self, hook};
 use super::dump::{Dumper, Failure};
 use super::event::Event;
 use super::hook::{Hook, HookSource};
-use super::iptables::Tables;
+use super::look::{FILES_PERIOD, Look};
+use super::programs::Programs;
 use super::{Error, request, scratch};
 use crate::netns::Netns;
 use crate::sys;
@@ -24,24 +24,37 @@ const NFTABLES: &[u32] = &[7];
 /// `XFRMNLGRP_EXPIRE` and `_POLICY` of include/uapi/linux/xfrm.h. A policy that
 /// expires is deleted without another notice.
 const XFRM: &[u32] = &[2, 4];
-/// How often legacy iptables is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 /// Notices that may wait in the kernel, in bytes. Those that are lost cost nothing:
 /// a loss means to read again, as a notice does.
 const RECEIVE_BUFFER: u32 = 256 << 10;
 /// Notices that are read before the state is.
 const BATCH: usize = 4096;
 
-/// All hooks of a source, as they are now. What the kernel has, but will not tell,
-/// may be any: such a source is one hook itself.
+/// Everything that netlink does not dump with the rest, as it is now.
 ///
 /// # Errors
 /// Where the namespace cannot be entered.
-pub(super) fn read(ns: &Netns, source: HookSource) -> Result<Event, Error> {
-    let answer = match source {
-        HookSource::Nftables => nftables(ns)?,
-        HookSource::Iptables => Ok(Tables::default().look(ns)),
-        HookSource::Xfrm => xfrm(ns)?,
+pub(super) fn everything(ns: &Netns) -> Result<Vec<Event>, Error> {
+    let mut events = Look::default().look(ns);
+    events.extend(Programs::default().look(ns));
+    events.push(read(ns, Part::Nftables)?);
+    events.push(read(ns, Part::Xfrm)?);
+    Ok(events)
+}
+
+/// What has notices.
+#[derive(Clone, Copy)]
+enum Part {
+    Nftables,
+    Xfrm,
+}
+
+/// All hooks of a part, as they are now. What the kernel has, but will not tell,
+/// may be any: such a part is one hook itself.
+fn read(ns: &Netns, part: Part) -> Result<Event, Error> {
+    let (source, answer) = match part {
+        Part::Nftables => (HookSource::Nftables, nftables(ns)?),
+        Part::Xfrm => (HookSource::Xfrm, xfrm(ns)?),
     };
     let hooks = answer.unwrap_or_else(|failure| {
         let why = match failure {
@@ -60,6 +73,11 @@ fn nftables(ns: &Netns) -> Result<Answer, Error> {
     let asked = ask(ns, NETLINK_NETFILTER, |dumper| {
         dumper.steady(request::chains, &mut hooks, |m, out| {
             if let Some(hook) = hook::chain(m) {
+                hook.join(out);
+            }
+        })?;
+        dumper.steady(request::flowtables, &mut hooks, |m, out| {
+            if let Some(hook) = hook::flowtable(m) {
                 hook.join(out);
             }
         })
@@ -116,65 +134,67 @@ pub(super) struct Watch {
     ns: Arc<Netns>,
     nftables: Notices,
     xfrm: Notices,
-    tables: Tables,
-    seen: Option<Vec<Hook>>,
+    files: Look,
+    programs: Programs,
     look: Interval,
 }
 
 impl Watch {
     /// Subscribes. A part that the kernel does not have is silent.
     pub(super) fn open(ns: &Arc<Netns>) -> Result<Self, Error> {
-        let mut look = interval_at(Instant::now() + LOOK, LOOK);
+        // Spread over the period: a thousand namespaces are not looked at all at once.
+        let share = u32::try_from(ns.cookie().0.wrapping_mul(617) % 1000).unwrap_or(0);
+        let first = FILES_PERIOD + FILES_PERIOD * share / 1000;
+        let mut look = interval_at(Instant::now() + first, FILES_PERIOD);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             nftables: Notices::open(ns, NETLINK_NETFILTER, NFTABLES, hook::changes_chains)?,
             xfrm: Notices::open(ns, NETLINK_XFRM, XFRM, |_| true)?,
             ns: ns.clone(),
-            tables: Tables::default(),
-            seen: None,
+            files: Look::default(),
+            programs: Programs::default(),
             look,
         })
     }
 
     /// Waits for a change. Safe to cancel: what was heard is read before the next wait.
-    pub(super) async fn next(&mut self) -> Result<Event, Error> {
+    pub(super) async fn next(&mut self) -> Result<Vec<Event>, Error> {
         loop {
             let heard = tokio::select! {
-                heard = self.nftables.next() => heard.map(|()| HookSource::Nftables),
-                heard = self.xfrm.next() => heard.map(|()| HookSource::Xfrm),
-                _ = self.look.tick() => match self.tables() {
-                    Some(event) => return Ok(event),
-                    None => continue,
+                heard = self.nftables.next() => heard.map(|()| Part::Nftables),
+                heard = self.xfrm.next() => heard.map(|()| Part::Xfrm),
+                _ = self.look.tick() => match self.seen() {
+                    events if events.is_empty() => continue,
+                    events => return Ok(events),
                 },
             };
-            let source = heard.map_err(|source| self.failed(source))?;
-            return read(&self.ns, source);
+            let part = heard.map_err(|source| self.failed(source))?;
+            return Ok(vec![read(&self.ns, part)?]);
         }
     }
 
     /// What changed up to now, without waiting.
     pub(super) fn queued(&mut self) -> Result<Vec<Event>, Error> {
-        let mut events: Vec<Event> = self.tables().into_iter().collect();
-        let heard = [
-            (self.nftables.queued(), HookSource::Nftables),
-            (self.xfrm.queued(), HookSource::Xfrm),
-        ];
-        for (heard, source) in heard {
+        let mut events = self.seen();
+        let heard = [(self.nftables.queued(), Part::Nftables), (self.xfrm.queued(), Part::Xfrm)];
+        for (heard, part) in heard {
             if heard.map_err(|source| self.failed(source))? {
-                events.push(read(&self.ns, source)?);
+                events.push(read(&self.ns, part)?);
             }
         }
         Ok(events)
     }
 
-    /// Looks at legacy iptables; None: as before.
-    fn tables(&mut self) -> Option<Event> {
-        let now = self.tables.look(&self.ns);
-        if self.seen.as_ref() == Some(&now) {
-            return None;
-        }
-        self.seen = Some(now.clone());
-        Some(Event::Hooks(HookSource::Iptables, now))
+    /// The namespace has another device: it may have brought programs along.
+    pub(super) fn has_another_device(&mut self) {
+        self.programs.ask_again();
+    }
+
+    /// Looks at what has no notices.
+    fn seen(&mut self) -> Vec<Event> {
+        let mut events = self.files.look(&self.ns);
+        events.extend(self.programs.look(&self.ns));
+        events
     }
 
     fn failed(&self, source: io::Error) -> Error {

@@ -153,10 +153,10 @@ mod tests {
                         queue.push_back(value);
                     }
                 } else {
-                    let even = |v: &u8| v % 2 == 0;
-                    let first = if value % 3 == 0 { queue.front().copied().filter(even) } else { queue.front().copied() };
+                    let even = |v: &u8| v.is_multiple_of(2);
+                        let first = if value % 3 == 0 { queue.front().copied().filter(even) } else { queue.front().copied() };
                     let got = lanes.pop_if(account(n), |v| value % 3 != 0 || even(v));
-                    prop_assert_eq!(got, first);
+                        prop_assert_eq!(got, first);
                     if first.is_some() {
                         queue.pop_front();
                     }

@@ -103,9 +103,9 @@ pub enum FromWorker<Q> {
 /// Where a packet that was decided on goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The port it came in on: its are the counters.
+    /// The port or member it came in on: its are the counters.
     pub ingress: PortId,
-    /// The port it leaves by.
+    /// The port that it is sent by.
     pub egress: PortId,
     /// The use of the egress port's slot that was decided for.
     pub generation: Generation,

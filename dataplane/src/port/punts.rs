@@ -11,6 +11,8 @@ use crate::stats::{DropReason, PuntReason};
 pub struct Punted<F> {
     /// The packet. Its L4 checksum is complete.
     pub frame: F,
+    /// Bytes of the frame in front of the packet that are no longer part of it.
+    pub lead: u8,
     /// The port it came in on.
     pub port: PortId,
     /// The use of the port's slot.

@@ -5,7 +5,7 @@
 
 use std::os::fd::RawFd;
 
-use nsplane_abi::Tag;
+use nsplane_abi::{MemberTag, Tag};
 
 use crate::worker::io;
 use crate::xsk;
@@ -21,6 +21,16 @@ impl io::Memory for xsk::Memory {
     #[inline]
     fn tag(&self, frame: &Self::Frame) -> Tag {
         Self::tag(self, frame)
+    }
+
+    #[inline]
+    fn member_tag(&self, frame: &Self::Frame) -> MemberTag {
+        Self::member_tag(self, frame)
+    }
+
+    #[inline]
+    fn lengthen(&self, frame: &mut Self::Frame, len: usize) -> bool {
+        Self::lengthen(self, frame, len)
     }
 
     #[inline]

@@ -36,7 +36,7 @@ pub(super) enum FromKernel {
     /// Changes, in their order.
     Events(NsId, Vec<Event>),
     /// All of the state, read anew.
-    State(NsId, Mirror),
+    State(NsId, Box<Mirror>),
     /// The socket failed; nothing more will be heard.
     Failed(NsId, netlink::Error),
 }
@@ -130,7 +130,7 @@ impl Reader {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
-                Ok(done) => return done.map(|mirror| FromKernel::State(self.ns, mirror)),
+                Ok(done) => return done.map(|mirror| FromKernel::State(self.ns, Box::new(mirror))),
                 Err(e) => std::panic::resume_unwind(e.into_panic()),
             }
         }
@@ -171,7 +171,7 @@ pub(super) fn apply(control: &mut Control, heard: FromKernel) -> Applied {
             if dirty.any() { Applied::Changed(ns) } else { Applied::Nothing }
         }
         FromKernel::State(ns, mirror) => {
-            control.replace_state(ns, mirror);
+            control.replace_state(ns, *mirror);
             Applied::Changed(ns)
         }
         FromKernel::Failed(ns, why) => {

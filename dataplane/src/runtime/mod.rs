@@ -124,6 +124,7 @@ fn settings(file: &File) -> Settings {
         },
         memory: file.memory_options(),
         max_ports: file.limits.max_ports,
+        members: file.members.clone(),
     }
 }
 

@@ -87,6 +87,7 @@ impl Punt {
             return;
         };
         let packet = self.memory.packet(&mut punted.frame);
+        let packet = packet.get(usize::from(punted.lead)..).unwrap_or_default();
         let done =
             Self::enter(&target, here) && self.injector.inject(target.ifindex, packet).is_ok();
         if !done {

@@ -79,6 +79,9 @@ impl Daemon<'_> {
             // The roll call finds what is not announced.
             warn!(error = told(&e), "watching for namespaces");
         }
+        if let Err(e) = self.control.set_members(file.members.clone()) {
+            warn!(error = told(&e), "members");
+        }
         self.file = file;
         self.take(steps);
         // Takes in what is new, and tells of selectors that mean nothing.

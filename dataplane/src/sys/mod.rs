@@ -8,5 +8,6 @@ pub mod ethtool;
 pub mod limits;
 pub mod netns;
 pub mod poll;
+pub mod programs;
 pub mod readable;
 pub mod thread;

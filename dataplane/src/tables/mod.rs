@@ -9,6 +9,7 @@
 //! addresses, lives in the XDP program's maps.
 
 pub mod fib;
+pub mod member;
 pub mod neigh;
 
 use std::net::IpAddr;
@@ -16,12 +17,14 @@ use std::sync::Arc;
 
 use crate::id::{Generation, IfIndex, Mac, NsId, PortId};
 
+pub use member::{Member, Role};
+
 /// All that the workers know.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     /// Namespaces by `NsId::index`.
     pub namespaces: Vec<Option<Arc<Namespace>>>,
-    /// Ports by `PortId`.
+    /// Ports and members by `PortId`.
     pub ports: Vec<Option<Port>>,
     /// Each namespace's share of a worker's time, relative to the others', by
     /// `NsId::index`; 1 where there is none.
@@ -55,6 +58,8 @@ pub struct Port {
     /// Queues that workers drive, numbered from 0; who drives which is
     /// [`crate::port::owner`]'s to say.
     pub queues: u16,
+    /// A device's, or a part of one.
+    pub role: Role,
 }
 
 /// The kernel's `rp_filter`: which sources are believed.

@@ -21,6 +21,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod vlan;
 
 /// Why bytes are not the header that they were taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! One batch from one queue: decide on all packets, then let each go its way.
 
 use arrayvec::ArrayVec;
+use nsplane_abi::tag::TAG_ODD;
 
 use super::egress::Group;
 use super::io::{BATCH, Frames, Memory, Queue};
@@ -10,6 +11,7 @@ use crate::id::{Generation, NsId, PortId, QueueId};
 use crate::port::{Account, Punted, Way};
 use crate::stats::{DropReason, PortStats, PuntReason};
 use crate::tables::World;
+use crate::wire::vlan;
 
 /// How many packets ahead of the one decided on are being fetched.
 const PREFETCH: usize = 8;
@@ -17,7 +19,7 @@ const PREFETCH: usize = 8;
 /// Nanoseconds between two packets that are punted because of one stale neighbour.
 const STALE_SAMPLE: u64 = 1_000_000_000;
 
-/// Where a batch came from.
+/// Where a batch came from, or one packet of it that is a member's.
 #[derive(Clone, Copy)]
 struct Origin {
     port: PortId,
@@ -29,12 +31,32 @@ struct Origin {
     account: Account,
 }
 
+impl Origin {
+    /// The same for a packet that came in as `ingress` says, which may be a member.
+    #[inline]
+    fn of(self, world: &World, ingress: PortId) -> Self {
+        if ingress == self.port {
+            return self;
+        }
+        let member = world.ports.get(ingress.index()).and_then(Option::as_ref);
+        Self {
+            port: ingress,
+            generation: member.map_or(self.generation, |m| m.generation),
+            ns: member.map(|m| m.ns),
+            account: member.map_or(self.account, |m| Account::of(m.ns)),
+            ..self
+        }
+    }
+}
+
 /// Packets of a batch on their way out; a slot is emptied when its group leaves.
 type Leaving<F> = ArrayVec<Option<(F, Forward)>, BATCH>;
 
-/// What is counted for a batch, added to the port's counters once.
+/// What is counted for a batch, added to the port's counters once. What is a member's
+/// is counted at once.
 #[derive(Default)]
 struct Tally {
+    packets: u64,
     bytes: u64,
     csum_completed: u64,
     drops: [u64; DropReason::COUNT],
@@ -42,8 +64,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn add_to(&self, stats: &PortStats, packets: u64) {
-        stats.rx_packets.add(packets);
+    fn add_to(&self, stats: &PortStats) {
+        stats.rx_packets.add(self.packets);
         stats.rx_bytes.add(self.bytes);
         if self.csum_completed > 0 {
             stats.csum_completed.add(self.csum_completed);
@@ -73,8 +95,8 @@ impl<Q: Queue> Driver<Q> {
         let origin = Origin { port, generation, queue, ns, account };
         let mut tally = Tally::default();
         let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
-        let leaving = self.sort_out(origin, frames, &decisions, now, &mut tally);
-        tally.add_to(self.stats.port(port), received as u64);
+        let leaving = self.sort_out(world, origin, frames, &decisions, now, &mut tally);
+        tally.add_to(self.stats.port(port));
         self.leave(world, origin, leaving);
         received
     }
@@ -96,11 +118,25 @@ impl<Q: Queue> Driver<Q> {
             }
             let frame = &mut frames[at];
             let tag = self.memory.tag(frame);
-            let packet = self.memory.packet(frame);
-            tally.bytes += packet.len() as u64;
-            let decision = stages::decide(world, origin.port, origin.generation, &tag, packet);
-            tally.csum_completed += u64::from(decision.csum_completed);
-            decisions.push(decision);
+            let (port, generation) = (origin.port, origin.generation);
+            if tag.flags & TAG_ODD == 0 {
+                let packet = self.memory.packet(frame);
+                let decision = stages::decide(world, port, generation, &tag, packet);
+                tally.packets += 1;
+                tally.bytes += packet.len() as u64;
+                tally.csum_completed += u64::from(decision.csum_completed);
+                decisions.push(decision);
+            } else {
+                let below = self.memory.member_tag(frame);
+                let packet = self.memory.packet(frame);
+                let tags = (&tag, &below);
+                let decision = stages::member::decide(world, port, generation, tags, packet);
+                let bytes = packet.len() as u64;
+                let csum_completed = u64::from(decision.csum_completed);
+                let one = Tally { packets: 1, bytes, csum_completed, ..Tally::default() };
+                one.add_to(self.stats.port(decision.ingress));
+                decisions.push(decision);
+            }
         }
         decisions
     }
@@ -108,7 +144,8 @@ impl<Q: Queue> Driver<Q> {
     /// Drops and punts what is to be dropped and punted, rewrites the rest.
     fn sort_out(
         &mut self,
-        origin: Origin,
+        world: &World,
+        batch: Origin,
         frames: Frames<FrameOf<Q>>,
         decisions: &[Decision],
         now: u64,
@@ -116,28 +153,37 @@ impl<Q: Queue> Driver<Q> {
     ) -> Leaving<FrameOf<Q>> {
         let mut leaving = Leaving::new();
         for (mut frame, decision) in frames.into_iter().zip(decisions) {
+            let origin = batch.of(world, decision.ingress);
+            let lead = decision.lead;
             match decision.verdict {
                 Verdict::Forward(how) => {
                     if let Some(reason) = how.sample
                         && self.may_sample(origin, &how, reason, now)
                     {
-                        self.punt(origin, frame, reason, tally);
+                        self.punt(batch, origin, (frame, lead), reason, tally);
                         continue;
                     }
-                    stages::rewrite(self.memory.packet(&mut frame), &how);
+                    stages::rewrite(&mut self.memory.packet(&mut frame)[usize::from(lead)..], &how);
+                    if lead != 0 || !how.tags.is_empty() {
+                        self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
+                        continue;
+                    }
                     self.memory.truncate(&mut frame, usize::from(how.len));
                     leaving.push(Some((frame, how)));
                 }
+                Verdict::Send(how) => {
+                    self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
+                }
                 Verdict::Punt(reason) => {
                     if origin.ns.is_some_and(|ns| self.budget.take(ns, now)) {
-                        self.punt(origin, frame, reason, tally);
+                        self.punt(batch, origin, (frame, lead), reason, tally);
                     } else {
-                        tally.drops[DropReason::PuntLimit as usize] += 1;
+                        self.count_drop(batch, origin, DropReason::PuntLimit, tally);
                         self.pool.put(frame);
                     }
                 }
                 Verdict::Drop(reason) => {
-                    tally.drops[reason as usize] += 1;
+                    self.count_drop(batch, origin, reason, tally);
                     self.pool.put(frame);
                 }
             }
@@ -165,15 +211,59 @@ impl<Q: Queue> Driver<Q> {
         may
     }
 
-    fn punt(&mut self, origin: Origin, frame: FrameOf<Q>, reason: PuntReason, tally: &mut Tally) {
+    /// Puts on the VLAN tags that the packet leaves with, in place of those it came with.
+    fn dress(
+        &mut self,
+        batch: Origin,
+        origin: Origin,
+        (mut frame, lead): (FrameOf<Q>, u8),
+        mut how: Forward,
+        tally: &mut Tally,
+        leaving: &mut Leaving<FrameOf<Q>>,
+    ) {
+        let (lead, len) = (usize::from(lead), usize::from(how.len));
+        let dressed = len + how.tags.len();
+        // Longer by at most two tags than what fits a u16, and then there is no room.
+        let fits = self.memory.lengthen(&mut frame, dressed)
+            && vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags);
+        if let (true, Ok(len)) = (fits, u16::try_from(dressed)) {
+            self.memory.truncate(&mut frame, dressed);
+            how.len = len;
+            leaving.push(Some((frame, how)));
+        } else {
+            self.count_drop(batch, origin, DropReason::NoRoom, tally);
+            self.pool.put(frame);
+        }
+    }
+
+    fn count_drop(&self, batch: Origin, origin: Origin, reason: DropReason, tally: &mut Tally) {
+        if origin.port == batch.port {
+            tally.drops[reason as usize] += 1;
+        } else {
+            self.stats.port(origin.port).drops[reason as usize].add(1);
+        }
+    }
+
+    fn punt(
+        &mut self,
+        batch: Origin,
+        origin: Origin,
+        (frame, lead): (FrameOf<Q>, u8),
+        reason: PuntReason,
+        tally: &mut Tally,
+    ) {
         let Origin { port, generation, account, .. } = origin;
-        match self.punts.push(Punted { frame, port, generation, reason, account }) {
+        match self.punts.push(Punted { frame, lead, port, generation, reason, account }) {
             Ok(()) => {
-                tally.punts[reason as usize] += 1;
+                if port == batch.port {
+                    tally.punts[reason as usize] += 1;
+                } else {
+                    self.stats.port(port).punts[reason as usize].add(1);
+                }
                 self.punted = true;
             }
             Err((why, punted)) => {
-                tally.drops[why as usize] += 1;
+                self.count_drop(batch, origin, why, tally);
                 self.pool.put(punted.frame);
             }
         }
@@ -185,11 +275,12 @@ impl<Q: Queue> Driver<Q> {
             let Some((_, how)) = &leaving[first] else {
                 continue;
             };
-            let (egress, generation) = (how.port, how.generation);
-            let (ingress, queue, account) = (origin.port, origin.queue, origin.account);
+            let (ingress, egress, generation) = (how.ingress, how.port, how.generation);
+            let (queue, account) = (origin.queue, origin.of(world, ingress).account);
             let mut group = Group::new(Way { ingress, egress, generation, queue, account });
             for slot in &mut leaving[first..] {
-                if let Some((frame, how)) = slot.take_if(|(_, how)| how.port == egress) {
+                let same = |how: &Forward| (how.port, how.ingress) == (egress, ingress);
+                if let Some((frame, how)) = slot.take_if(|(_, how)| same(how)) {
                     group.bytes += u64::from(how.len);
                     group.frames.push(frame);
                 }

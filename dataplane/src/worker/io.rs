@@ -6,7 +6,7 @@
 //! compiler saw.
 
 use arrayvec::ArrayVec;
-use nsplane_abi::Tag;
+use nsplane_abi::{MemberTag, Tag};
 
 /// Most frames that one call moves.
 pub const BATCH: usize = crate::port::BATCH;
@@ -24,6 +24,12 @@ pub trait Memory: Clone + Send + 'static {
 
     /// What the XDP program wrote in front of the packet.
     fn tag(&self, frame: &Self::Frame) -> Tag;
+
+    /// What the XDP program wrote in front of that, for a packet whose tag says so.
+    fn member_tag(&self, frame: &Self::Frame) -> MemberTag;
+
+    /// Makes the packet longer, by bytes of any value; false where the frame has no room.
+    fn lengthen(&self, frame: &mut Self::Frame, len: usize) -> bool;
 
     /// Shortens the packet to `len` bytes; a longer `len` changes nothing.
     fn truncate(&self, frame: &mut Self::Frame, len: usize);

@@ -24,6 +24,8 @@
 //! rest, as the kernel would. Likewise a few packets to a stale neighbour: sending
 //! one itself, the kernel has the neighbour confirmed, or finds that it is gone.
 
+pub mod member;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nsplane_abi::Tag;
@@ -31,17 +33,20 @@ use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 
 use crate::id::{Generation, Mac, PortId};
 use crate::stats::{DropReason, PuntReason};
-use crate::tables::{Namespace, NextHop, Port, RpFilter, World};
+use crate::tables::{Namespace, NextHop, Port, Role, RpFilter, World};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::l4;
+use crate::wire::vlan::Tags;
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Rewrite it and send it.
     Forward(Forward),
+    /// Send it as it is: it has been routed already.
+    Send(Forward),
     /// Give it to the kernel's stack of its namespace.
     Punt(PuntReason),
     /// Drop it.
@@ -51,11 +56,17 @@ pub enum Verdict {
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// The egress port, of the same namespace as the ingress port.
+    /// The port or member that it came in on: the counters are theirs.
+    pub ingress: PortId,
+    /// The port to send by: the egress port, of the same namespace as the ingress port,
+    /// or, where that is a member, its parent.
     pub port: PortId,
-    /// The use of the egress port's slot.
+    /// The use of that port's slot.
     pub generation: Generation,
-    /// Bytes of the frame without the padding that may have come with it.
+    /// VLAN tags to put on.
+    pub tags: Tags,
+    /// Bytes of the frame without these tags, and without the padding that may have
+    /// come with it.
     pub len: u16,
     /// The next hop's Ethernet address.
     pub dst: Mac,
@@ -72,6 +83,10 @@ pub struct Forward {
 pub struct Decision {
     /// What to do.
     pub verdict: Verdict,
+    /// The port or member that the packet came in on.
+    pub ingress: PortId,
+    /// Bytes in front of the packet that are no longer part of it.
+    pub lead: u8,
     /// The L4 checksum was unfinished and is complete now.
     pub csum_completed: bool,
 }
@@ -99,8 +114,22 @@ pub fn decide(
 ) -> Decision {
     let (ingress, ns) = match admit(world, port, generation, tag) {
         Ok(admitted) => admitted,
-        Err(verdict) => return Decision { verdict, csum_completed: false },
+        Err(verdict) => {
+            return Decision { verdict, ingress: port, lead: 0, csum_completed: false };
+        }
     };
+    go_on(world, ns, (port, ingress), tag, frame)
+}
+
+/// Decides on a packet of which it is certain whose it is.
+#[inline]
+fn go_on(
+    world: &World,
+    ns: &Namespace,
+    (port, ingress): (PortId, &Port),
+    tag: &Tag,
+    frame: &mut [u8],
+) -> Decision {
     let csum_completed = complete_checksum(tag, frame);
     let verdict = match headers(ingress, frame).and_then(|packet| {
         check_source(ns, port, ingress, &packet)?;
@@ -109,7 +138,7 @@ pub fn decide(
         Ok(forward) => Verdict::Forward(forward),
         Err(verdict) => verdict,
     };
-    Decision { verdict, csum_completed }
+    Decision { verdict, ingress: port, lead: 0, csum_completed }
 }
 
 /// Ring, tag and world must agree on namespace, port and generation.
@@ -129,6 +158,7 @@ fn admit<'w>(
     };
     let agree = ingress.generation == generation
         && ns.id == Some(ingress.ns)
+        && matches!(ingress.role, Role::Device)
         && tag.ns == ingress.ns.packed()
         && tag.port == port.0
         && tag.generation == generation.low();
@@ -282,9 +312,18 @@ fn forward(
     let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
         return punt(PuntReason::TooBig);
     };
+    let (by, generation, tags) = match &egress.role {
+        Role::Device => (to, egress.generation, Tags::NONE),
+        Role::Member(m) if !m.is_local(neigh.mac) && member::way_out(world, m).is_some() => {
+            (m.parent, m.parent_generation, m.tags)
+        }
+        Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
+    };
     Ok(Forward {
-        port: to,
-        generation: egress.generation,
+        ingress: port,
+        port: by,
+        generation,
+        tags,
         len,
         dst: neigh.mac,
         src: egress.mac,

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nsplane_abi::tag::{TAG_LEN, Tag};
+use nsplane_abi::tag::{MEMBER_TAG_LEN, MemberTag, TAG_LEN, Tag};
 use xsk_rs::config::{
     BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
 };
@@ -215,6 +215,31 @@ impl Memory {
         let below = unsafe { self.packet_ptr(&frame.0).sub(TAG_LEN) };
         // SAFETY: see above; the token proves that nobody writes it now.
         Tag::from_bytes(&unsafe { below.cast::<[u8; TAG_LEN]>().read_unaligned() })
+    }
+
+    /// What lies below the tag of a member's packet.
+    #[inline]
+    #[must_use]
+    pub fn member_tag(&self, frame: &Frame) -> MemberTag {
+        // SAFETY: as for the tag; both together are 32 bytes of the headroom's 256.
+        let below = unsafe { self.packet_ptr(&frame.0).sub(TAG_LEN + MEMBER_TAG_LEN) };
+        // SAFETY: see above; the token proves that nobody writes it now.
+        let bytes = unsafe { below.cast::<[u8; MEMBER_TAG_LEN]>().read_unaligned() };
+        MemberTag::from_bytes(&bytes)
+    }
+
+    /// Makes the packet `len` bytes long, by bytes of any value; false where that is
+    /// more than the frame has room for.
+    #[inline]
+    pub fn lengthen(&self, frame: &mut Frame, len: usize) -> bool {
+        // SAFETY: the token proves exclusive access, the frame is of this memory.
+        let mut data = unsafe { self.0.umem.data_mut(&mut frame.0) };
+        let mut cursor = data.cursor();
+        let fits = len <= cursor.buf_len();
+        if fits && len > cursor.pos() {
+            cursor.set_pos(len);
+        }
+        fits
     }
 
     /// Shortens the packet to `len` bytes.

@@ -10,12 +10,14 @@
 #![warn(missing_docs)]
 
 pub mod headers;
+pub mod member;
 pub mod reason;
 pub mod tag;
 pub mod traffic;
+pub mod vlan;
 
 pub use reason::PassReason;
-pub use tag::Tag;
+pub use tag::{MemberTag, Tag};
 
 /// XSK slots a port has in the XSKMAP; also the most queues a port may have.
 pub const QUEUES_PER_PORT: u32 = 32;
@@ -35,7 +37,7 @@ pub const fn counter_slot(port: u32, reason: PassReason) -> u32 {
     port * PassReason::COUNT + reason as u32
 }
 
-/// One entry of the `PORTS` map, indexed by port: what the program must know of
+/// One entry of the `PORTS` map, indexed by port (or member): what the program must know of
 /// a port and what may change while it is attached.
 ///
 /// All-zero means "pass everything", which is also what an array map holds
@@ -62,6 +64,14 @@ pub const PORT_ROUTE_V6: u16 = 1 << 1;
 pub const PORT_KERNEL_ROUTES_V4: u16 = 1 << 2;
 /// The namespace has IPv6 routes that only the kernel can follow: ask `KERNEL6`.
 pub const PORT_KERNEL_ROUTES_V6: u16 = 1 << 3;
+/// Some queue of the port is a member's: ask `MEMBERS`.
+pub const PORT_MEMBER_QUEUES: u16 = 1 << 4;
+/// Some VLAN of the port is a member's.
+pub const PORT_MEMBER_VLANS: u16 = 1 << 5;
+/// Some Ethernet address behind the port is a member's.
+pub const PORT_MEMBER_MACS: u16 = 1 << 6;
+/// The port has members. Without one of these bits `MEMBERS` is not asked.
+pub const PORT_MEMBERS: u16 = PORT_MEMBER_QUEUES | PORT_MEMBER_VLANS | PORT_MEMBER_MACS;
 
 /// Key of `LOCAL4`: an IPv4 address that the namespace delivers or broadcasts itself.
 #[repr(C)]
@@ -134,6 +144,9 @@ pub mod consts {
     /// `u32`: 1 where the driver may hand over packets with unfinished checksums and
     /// the loader could not learn where the kernel notes it: what may be one passes.
     pub const CSUM_UNKNOWN: &str = "CSUM_UNKNOWN";
+    /// `u32`: 1 where the device is the far end of a member's stand-in: all that it
+    /// receives goes to the worker, and nothing ever to the stack it lies in.
+    pub const CROSS: &str = "CROSS";
     /// `u32`: offset of the `sk_buff` pointer behind the kernel's `xdp_buff`; 0
     /// where the driver has none. The `SKB_*` constants count only if it is set.
     pub const XDP_SKB: &str = "XDP_SKB";

@@ -2,6 +2,10 @@
 
 /// Why the XDP program passed a packet to the kernel's stack, or that it did not.
 ///
+/// Where nobody but the dataplane can bring a packet to the stack it belongs to (a
+/// member that no device of the kernel stands for), it drops instead, or has the
+/// worker bring it there; the reason is the same.
+///
 /// The value is the index of the counter within a port's block.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,11 +52,14 @@ pub enum PassReason {
     /// (SCTP's CRC), or it may be unfinished, or the packet be several in one, where
     /// the kernel's notes of that cannot be read (generic mode).
     Checksum = 18,
+    /// Dropped, not passed: of a part of the port that the configuration gave to
+    /// another namespace, which is not there to take it.
+    NoMember = 19,
 }
 
 impl PassReason {
     /// Number of reasons: counters a port has.
-    pub const COUNT: u32 = 19;
+    pub const COUNT: u32 = 20;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -75,6 +82,7 @@ impl PassReason {
         Self::Punted,
         Self::Stale,
         Self::Checksum,
+        Self::NoMember,
     ];
 
     /// The name shown to users: lower case, words joined by underscores.
@@ -100,6 +108,7 @@ impl PassReason {
             Self::Punted => "punted",
             Self::Stale => "stale",
             Self::Checksum => "checksum",
+            Self::NoMember => "no_member",
         }
     }
 }

@@ -7,6 +7,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap};
+use nsplane_abi::member::{MemberEntry, MemberKey};
 use nsplane_abi::{
     Counter, DEFAULT_MAX_PORTS, Local4, Local6, PassReason, PortConf, Prefix4, Prefix6,
     QUEUES_PER_PORT, counter_slot,
@@ -15,6 +16,9 @@ use nsplane_abi::{
 /// Room for addresses and routes of all namespaces together; memory is taken as
 /// they come.
 const MAX_ADDRESSES: u32 = 1 << 20;
+
+/// Room for what tells members' frames apart; likewise.
+const MAX_MEMBERS: u32 = 1 << 16;
 
 #[map]
 pub(crate) static PORTS: Array<PortConf> = Array::with_max_entries(DEFAULT_MAX_PORTS, 0);
@@ -33,6 +37,10 @@ static KERNEL4: LpmTrie<Prefix4, u8> = LpmTrie::with_max_entries(MAX_ADDRESSES, 
 
 #[map]
 static KERNEL6: LpmTrie<Prefix6, u8> = LpmTrie::with_max_entries(MAX_ADDRESSES, 0);
+
+#[map]
+static MEMBERS: HashMap<MemberKey, MemberEntry> =
+    HashMap::with_max_entries(MAX_MEMBERS, BPF_F_NO_PREALLOC);
 
 #[map]
 static COUNTERS: PerCpuArray<Counter> =
@@ -60,6 +68,13 @@ pub(crate) fn longest4(key: Prefix4) -> Option<u8> {
 #[inline(always)]
 pub(crate) fn longest6(key: Prefix6) -> Option<u8> {
     KERNEL6.get(Key::new(160, key)).copied()
+}
+
+#[inline(always)]
+pub(crate) fn member(key: MemberKey) -> Option<&'static MemberEntry> {
+    // SAFETY: an entry's memory is not given away while a program runs that found it;
+    // where control replaces it meanwhile, the generations tell.
+    unsafe { MEMBERS.get(key) }
 }
 
 /// Counts a packet. The counter is this CPU's own, and XDP is not interrupted by

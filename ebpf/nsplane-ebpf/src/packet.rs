@@ -4,9 +4,8 @@ use core::mem::size_of;
 
 use aya_ebpf::helpers::bpf_xdp_adjust_meta;
 use aya_ebpf::programs::XdpContext;
-use nsplane_abi::Tag;
 use nsplane_abi::headers::Bytes;
-use nsplane_abi::tag::TAG_LEN;
+use nsplane_abi::{MemberTag, Tag};
 
 /// The part of the frame that lies in one piece behind its first byte.
 pub(crate) struct Packet {
@@ -42,16 +41,34 @@ impl Bytes for Packet {
 /// has no room. Pointers into the packet taken before are void after this.
 #[inline(always)]
 pub(crate) fn write_in_front(ctx: &XdpContext, tag: Tag) -> Option<()> {
+    put(ctx, tag)
+}
+
+/// The same with a member's tag below.
+#[inline(always)]
+pub(crate) fn write_both_in_front(ctx: &XdpContext, member: MemberTag, tag: Tag) -> Option<()> {
+    put(ctx, Both { member, tag })
+}
+
+/// A member's tag and the tag, as they lie in front of the packet.
+#[repr(C)]
+struct Both {
+    member: MemberTag,
+    tag: Tag,
+}
+
+#[inline(always)]
+fn put<T>(ctx: &XdpContext, value: T) -> Option<()> {
     // SAFETY: the context is the one this program was called with.
-    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(TAG_LEN as i32)) } != 0 {
+    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<T>() as i32)) } != 0 {
         return None;
     }
     let meta = ctx.metadata();
-    if meta + size_of::<Tag>() > ctx.data() {
+    if meta + size_of::<T>() > ctx.data() {
         return None;
     }
-    // SAFETY: the metadata area has room for a tag, as just checked; its alignment
+    // SAFETY: the metadata area has room for the value, as just checked; its alignment
     // is whatever the packet's is.
-    unsafe { (meta as *mut Tag).write_unaligned(tag) };
+    unsafe { (meta as *mut T).write_unaligned(value) };
     Some(())
 }

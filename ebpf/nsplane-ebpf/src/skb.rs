@@ -46,6 +46,18 @@ pub(crate) fn has_vlan(skb: u64) -> bool {
     skb != 0 && read::<u32>(skb, globals::SKB_VLAN_ALL.load()) != 0
 }
 
+/// The VLAN tag that is kept beside the packet: Ethertype and TCI.
+#[inline(always)]
+pub(crate) fn vlan(skb: u64) -> Option<(u16, u16)> {
+    if skb == 0 {
+        return None;
+    }
+    // `vlan_proto` is in network byte order, `vlan_tci` behind it is not.
+    let [a, b, c, d] = read::<u32>(skb, globals::SKB_VLAN_ALL.load()).to_ne_bytes();
+    let proto = u16::from_be_bytes([a, b]);
+    if proto == 0 { None } else { Some((proto, u16::from_ne_bytes([c, d]))) }
+}
+
 /// Whether the kernel has notes of the packet (an unfinished checksum, segments to be
 /// cut apart) that cannot be read here.
 #[inline(always)]

@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::demo;
 use crate::progress::say;
 use crate::setup::setup;
-use usage::{Kernel, Process};
+use usage::{Process, kernel_kib};
 
 /// `cargo xtask scale`.
 #[derive(Debug, clap::Args)]
@@ -53,14 +53,11 @@ struct Report {
     made_seconds: f64,
     /// From nsplane's start to its being ready.
     start_seconds: f64,
-    /// nsplane's own memory for each namespace, in KiB: resident, less that of an
-    /// nsplane with the measured tenant only.
+    /// nsplane's own memory for each namespace, in KiB: its anonymous pages, less those
+    /// of an nsplane with the measured tenant only.
     own_kib_a_namespace: f64,
-    /// What the kernel took for each port, in KiB: memory that was available before
-    /// nsplane's start, and is not after, less nsplane's own.
+    /// What the kernel took for each port, in KiB.
     kernel_kib_a_port: f64,
-    /// The same of the kernel's slab memory alone.
-    slab_kib_a_port: f64,
     /// What the kernel took for each namespace with its devices, before nsplane.
     kernel_kib_a_namespace_without: f64,
     descriptors: usize,
@@ -70,7 +67,7 @@ struct Report {
     /// From `ip route del` to the last packet forwarded by the route.
     effect_ms_median: f64,
     effect_ms_worst: f64,
-    /// From the deletion of all but the measured tenant to the last device's end.
+    /// From the first deletion of all but the measured tenant to the last device's end.
     removed_seconds: f64,
     /// From SIGTERM to the end.
     stop_seconds: f64,
@@ -107,16 +104,16 @@ fn measure(args: &Args, stop: &AtomicBool) -> Result<Report> {
     alone.stop()?;
     drop(alone);
 
-    let empty = Kernel::now()?;
+    let empty = kernel_kib()?;
     let began = Instant::now();
     let crowd = make(args.namespaces.saturating_sub(1), stop)?;
     let made = began.elapsed();
-    let before = Kernel::now()?;
+    let before = kernel_kib()?;
 
     let mut driven: Vec<&Netns> = vec![tenant.router()];
     driven.extend(crowd.namespaces());
     let (mut nsplane, started) = start(&driven, &options, stop)?;
-    let after = Kernel::now()?;
+    let after = kernel_kib()?;
     let full = Process::of(nsplane.pid())?;
     let ports = count(&nsplane, "ports")?;
     ensure!(ports == 2 * driven.len(), "{ports} ports of {}", 2 * driven.len());
@@ -131,17 +128,14 @@ fn measure(args: &Args, stop: &AtomicBool) -> Result<Report> {
     let stopping = Instant::now();
     nsplane.stop()?;
     let (n, p) = (f64::from(args.namespaces), ports as f64);
-    let own = full.resident_kib.saturating_sub(base.resident_kib) as f64;
     Ok(Report {
         namespaces: args.namespaces,
         ports,
         made_seconds: made.as_secs_f64(),
         start_seconds: started.as_secs_f64(),
-        own_kib_a_namespace: own / (n - 1.0).max(1.0),
-        kernel_kib_a_port: (before.available_kib - after.available_kib - full.resident_kib as f64)
-            / p,
-        slab_kib_a_port: (after.slab_kib - before.slab_kib) / p,
-        kernel_kib_a_namespace_without: (empty.available_kib - before.available_kib) / n,
+        own_kib_a_namespace: (full.own_kib - base.own_kib) / (n - 1.0).max(1.0),
+        kernel_kib_a_port: (after - before) / p,
+        kernel_kib_a_namespace_without: (before - empty) / n,
         descriptors: full.descriptors,
         threads: full.threads,
         idle_cpu_percent: idle,
@@ -207,8 +201,8 @@ fn count(nsplane: &Nsplane, what: &str) -> Result<usize> {
 }
 
 fn remove(crowd: Crowd, nsplane: &Nsplane) -> Result<Duration> {
-    let far = crowd.delete_namespaces()?;
     let began = Instant::now();
+    let far = crowd.delete_namespaces()?;
     let left = || far.ip("-o link show type veth").is_ok_and(|text| text.trim().is_empty());
     wait_until(Duration::from_secs(600), "the devices to be gone", left)?;
     let took = began.elapsed();
@@ -227,7 +221,6 @@ impl Report {
             ("nsplane ready after", format!("{:.1} s", self.start_seconds)),
             ("its own memory a namespace", format!("{:.0} KiB", self.own_kib_a_namespace)),
             ("the kernel's memory a port", format!("{:.0} KiB", self.kernel_kib_a_port)),
-            ("  of it slab", format!("{:.0} KiB", self.slab_kib_a_port)),
             (
                 "the kernel's a namespace, without nsplane",
                 format!("{:.0} KiB", self.kernel_kib_a_namespace_without),

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 /// A process.
 pub(super) struct Process {
     pid: u32,
-    pub(super) resident_kib: u64,
+    /// Its own pages; not those of the rings and frames, which the kernel has made.
+    pub(super) own_kib: f64,
     pub(super) descriptors: usize,
     pub(super) threads: usize,
 }
@@ -19,7 +20,7 @@ impl Process {
         let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
         Ok(Self {
             pid,
-            resident_kib: field(&status, "VmRSS:").context("no VmRSS")? as u64,
+            own_kib: field(&status, "RssAnon:").context("no RssAnon")?,
             descriptors: count("fd")?,
             threads: count("task")?,
         })
@@ -45,18 +46,12 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// The kernel's memory.
-pub(super) struct Kernel {
-    pub(super) available_kib: f64,
-    pub(super) slab_kib: f64,
-}
-
-impl Kernel {
-    pub(super) fn now() -> Result<Self> {
-        let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-        let of = |name| field(&text, name).with_context(|| format!("no {name} in /proc/meminfo"));
-        Ok(Self { available_kib: of("MemAvailable:")?, slab_kib: of("Slab:")? })
-    }
+/// The kernel's memory, in KiB: slab, vmalloc and per-CPU. Not what is available,
+/// which changes with everything that runs on the machine.
+pub(super) fn kernel_kib() -> Result<f64> {
+    let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let of = |name| field(&text, name).with_context(|| format!("no {name} in /proc/meminfo"));
+    Ok(of("Slab:")? + of("VmallocUsed:")? + of("Percpu:")?)
 }
 
 fn field(text: &str, name: &str) -> Option<f64> {

@@ -1,10 +1,12 @@
 use proptest::prelude::*;
 
+use super::super::ledger::default_rules;
 use super::super::mirror::tests::{hop, link, local, prefix, route};
+use super::super::mirror::{TABLE_DEFAULT, TABLE_MAIN};
 use super::*;
 use crate::netlink::{
-    Address, Event, Hook, HookSource, INGRESS, Insert, Neighbor, Netconf, NextHopObject, ROOT,
-    Rule, Scope,
+    Address, Event, Hook, HookSource, INGRESS, Insert, Neighbor, Netconf, NextHopObject, Qdisc,
+    ROOT, Rule, Scope,
 };
 
 pub(super) const PORTS: [(PortId, IfIndex); 2] =
@@ -36,8 +38,13 @@ fn with(routes: impl IntoIterator<Item = Route>) -> Mirror {
     m
 }
 
+pub(super) fn source(mirror: &Mirror) -> Source<'_> {
+    // Local prefixes, which keep IPv4 with the kernel, are wanted here beside others.
+    Source { mirror, bypass: &[Bypass::LocalPrefixes], ports: &PORTS }
+}
+
 fn run(m: &Mirror) -> Compiled {
-    compile(m, &PORTS)
+    compile(source(m))
 }
 
 fn to(port: u16, gateway: Option<&str>) -> NextHop {
@@ -189,6 +196,7 @@ fn a_link_without_carrier_or_with_a_master_is_not_used() {
             scope,
             forwarding: on,
             rp_filter: None,
+            ..Netconf::silent(Family::V4)
         }));
         let mut l = link(1, true);
         change(&mut l);
@@ -238,6 +246,7 @@ fn any_other_rule_keeps_the_family_with_the_kernel() {
             scope,
             forwarding: Some(true),
             rp_filter: Some(1),
+            ..Netconf::silent(family)
         }));
     }
     let address = Address { ifindex: IfIndex(1), prefix: prefix("fd00::1/64") };
@@ -266,8 +275,13 @@ fn any_other_rule_keeps_the_family_with_the_kernel() {
 #[test]
 fn ipv6_needs_ipv6_on_the_device() {
     let mut m = base();
-    let on =
-        Netconf { family: Family::V6, scope: Scope::All, forwarding: Some(true), rp_filter: None };
+    let on = Netconf {
+        family: Family::V6,
+        scope: Scope::All,
+        forwarding: Some(true),
+        rp_filter: None,
+        ..Netconf::silent(Family::V6)
+    };
     let _ = m.apply(Event::Netconf(on));
     assert!(!run(&m).ports[0].forward_v6);
 }
@@ -373,7 +387,13 @@ pub(super) fn forwarding() -> Mirror {
         (Family::V4, Scope::Device(IfIndex(2))),
         (Family::V6, Scope::All),
     ] {
-        let on = Netconf { family, scope, forwarding: Some(true), rp_filter: None };
+        let on = Netconf {
+            family,
+            scope,
+            forwarding: Some(true),
+            rp_filter: None,
+            ..Netconf::silent(family)
+        };
         assert!(m.apply(Event::Netconf(on)).netconf);
     }
     for i in [1, 2] {
@@ -457,3 +477,5 @@ proptest! {
         }
     }
 }
+
+mod kept;

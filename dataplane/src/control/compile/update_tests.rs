@@ -2,12 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::super::mirror::tests::{hop, link, local, route};
+use super::super::mirror::tests::{hop, link, local, prefix, route};
 use super::tests::{PORTS, add, forwarding};
 use super::*;
 use crate::control::mirror::Dirty;
 use crate::id::Mac;
-use crate::netlink::{Event, Hook, HookSource, Insert, Neighbor, Netconf, ROOT, Scope};
+use crate::netlink::{
+    Address, Event, Hook, HookSource, Insert, Neighbor, Netconf, Qdisc, ROOT, Scope, Switch, Tcx,
+};
 
 /// A change of any kind that there is.
 fn change() -> impl Strategy<Value = Event> {
@@ -37,7 +39,23 @@ fn change() -> impl Strategy<Value = Event> {
             scope: Scope::Device(IfIndex(i)),
             forwarding: Some(on),
             rp_filter: Some(u8::from(on)),
+            ..Netconf::silent(Family::V4)
         })),
+        1 => any::<bool>().prop_map(|on| Event::Netconf(Netconf {
+            proxy_neigh: Some(on),
+            ..Netconf::silent(Family::V6)
+        })),
+        1 => any::<bool>().prop_map(|on| Event::Switch(Switch::Redirects, on)),
+        1 => (1_u32..4, any::<bool>()).prop_map(|(i, egress)| {
+            Event::Tcx(vec![Tcx { ifindex: IfIndex(i), ingress: !egress, egress }])
+        }),
+        1 => (1_u32..4).prop_map(|i| {
+            Event::Address(Address { ifindex: IfIndex(i), prefix: prefix("10.7.0.1/24") })
+        }),
+        1 => any::<bool>().prop_map(|on| {
+            let route = Route { dst: prefix("10.8.0.0/16"), ..local("10.8.0.0", 3) };
+            if on { add(route) } else { Event::RouteGone(route) }
+        }),
         1 => any::<bool>().prop_map(move |on| {
             Event::Hooks(HookSource::Nftables, if on { vec![hook.clone()] } else { Vec::new() })
         }),
@@ -61,17 +79,27 @@ fn resolved(c: &Compiled) -> (Compiled, Vec<NextHop>) {
     (rest, hops)
 }
 
+/// Without the ledger, in which more is told than what is forwarded by.
+fn tables(c: &Compiled) -> (Compiled, Vec<NextHop>) {
+    let (rest, hops) = resolved(c);
+    (Compiled { ledger: Ledger::default(), ..rest }, hops)
+}
+
+fn source(mirror: &Mirror) -> Source<'_> {
+    Source { mirror, bypass: &[], ports: &PORTS }
+}
+
 proptest! {
     #[test]
     fn by_parts_as_whole(changes in prop::collection::vec(change(), 1..40)) {
         let mut mirror = forwarding();
-        let mut parts = compile(&mirror, &PORTS);
+        let mut parts = compile(source(&mirror));
         for event in changes {
-            let before = resolved(&parts);
+            let before = tables(&parts);
             let dirty: Dirty = mirror.apply(event.clone());
-            let changed = parts.update(&mirror, &PORTS, dirty.into());
-            prop_assert_eq!(resolved(&parts), resolved(&compile(&mirror, &PORTS)), "{:?}", event);
-            prop_assert!(changed.any() || resolved(&parts) == before, "{:?} is not told of", event);
+            let changed = parts.update(source(&mirror), dirty.into());
+            prop_assert_eq!(resolved(&parts), resolved(&compile(source(&mirror))), "{:?}", event);
+            prop_assert!(changed.any() || tables(&parts) == before, "{:?} is not told of", event);
         }
     }
 }
@@ -79,13 +107,13 @@ proptest! {
 #[test]
 fn next_hops_of_routes_that_are_gone_do_not_pile_up() {
     let mut mirror = forwarding();
-    let mut parts = compile(&mirror, &PORTS);
+    let mut parts = compile(source(&mirror));
     for n in 0..10 * UNUSED {
         let via = format!("10.1.{}.{}", n / 250, n % 250 + 1);
         let dirty = mirror
             .apply(Event::Route(route("10.9.0.0/16", &[hop(1, Some(&via))]), Insert::Replace));
-        let _ = parts.update(&mirror, &PORTS, dirty.into());
+        let _ = parts.update(source(&mirror), dirty.into());
         assert!(parts.next_hops.len() <= 3 * UNUSED, "{}", parts.next_hops.len());
     }
-    assert_eq!(resolved(&parts), resolved(&compile(&mirror, &PORTS)));
+    assert_eq!(resolved(&parts), resolved(&compile(source(&mirror))));
 }

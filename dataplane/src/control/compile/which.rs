@@ -46,7 +46,8 @@ impl From<Dirty> for Which {
         // Of these, who forwards a family depends, and where routes lead.
         let routing = d.links | d.rules | d.hooks | d.resync;
         Self {
-            v4: routing | d.routes_v4,
+            // Addresses are local, with a route or without.
+            v4: routing | d.routes_v4 | d.addresses,
             v6: routing | d.routes_v6,
             neighbors: d.neighbors,
             ports: routing | d.addresses | d.netconf,

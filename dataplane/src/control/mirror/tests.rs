@@ -4,6 +4,13 @@ use super::*;
 use crate::id::Mac;
 use crate::netlink::{Hop, Insert, LinkKind, Prefix, XdpMode};
 
+impl Mirror {
+    /// What acts upon packets of the family, if anything.
+    pub(in super::super) fn hook(&self, family: Family) -> Option<&Hook> {
+        self.hooks.values().flatten().find(|h| h.meets(family))
+    }
+}
+
 pub(in super::super) fn link(index: u32, up: bool) -> Link {
     Link {
         ifindex: IfIndex(index),
@@ -20,6 +27,7 @@ pub(in super::super) fn link(index: u32, up: bool) -> Link {
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
+        part: None,
         xdp_prog: 0,
     }
 }
@@ -109,7 +117,13 @@ fn a_deleted_device_takes_all_that_is_its_own() {
         state: 2,
     };
     let scope = Scope::Device(IfIndex(1));
-    let on = Netconf { family: Family::V4, scope, forwarding: Some(true), rp_filter: None };
+    let on = Netconf {
+        family: Family::V4,
+        scope,
+        forwarding: Some(true),
+        rp_filter: None,
+        ..Netconf::silent(Family::V4)
+    };
     for e in [
         Event::Address(address),
         Event::Neighbor(neighbor),
@@ -225,7 +239,13 @@ fn settings_merge_and_the_stricter_filter_counts() {
     let mut m = two_links();
     let dev = Scope::Device(IfIndex(1));
     let set = |scope, forwarding, rp_filter| {
-        Event::Netconf(Netconf { family: Family::V4, scope, forwarding, rp_filter })
+        Event::Netconf(Netconf {
+            family: Family::V4,
+            scope,
+            forwarding,
+            rp_filter,
+            ..Netconf::silent(Family::V4)
+        })
     };
     assert!(m.apply(set(dev, Some(true), Some(0))).netconf);
     assert!(m.apply(set(dev, None, Some(2))).netconf);
@@ -256,7 +276,7 @@ fn hooks_of_a_source_are_replaced_whole() {
     let both = hook(None, "b");
     assert!(m.apply(Event::Hooks(HookSource::Xfrm, vec![both.clone()])).hooks);
     assert_eq!((m.hook(Family::V4), m.hook(Family::V6)), (Some(&both), Some(&v6)));
-    for source in HookSource::ALL {
+    for source in [HookSource::Nftables, HookSource::Xfrm] {
         let _ = m.apply(Event::Hooks(source, Vec::new()));
     }
     assert_eq!(m, two_links());

@@ -18,6 +18,7 @@ mod nft {
     pub(super) const NEWSETELEM: u16 = 12;
     pub(super) const DELSETELEM: u16 = 14;
     pub(super) const NEWGEN: u16 = 15;
+    pub(super) const NEWFLOWTABLE: u16 = 22;
 }
 /// `NFPROTO_*` of include/uapi/linux/netfilter.h.
 mod nfproto {
@@ -30,6 +31,8 @@ const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_FLOWTABLE_TABLE: u16 = 1;
+const NFTA_FLOWTABLE_NAME: u16 = 2;
 /// `NF_INET_LOCAL_IN` and `NF_INET_LOCAL_OUT`: what is forwarded meets neither.
 const LOCAL: [u32; 2] = [1, 3];
 
@@ -93,6 +96,33 @@ fn hook_number(hook: Value<'_>) -> Result<u32, Skip> {
         }
     }
     Err(Skip::Malformed)
+}
+
+/// A message of a dump of flowtables: such a table forwards by itself what chains put
+/// into it, also when they are gone.
+pub(in super::super) fn flowtable(m: &Message<'_>) -> Option<Hook> {
+    if m.kind != NFTABLES << 8 | nft::NEWFLOWTABLE {
+        return None;
+    }
+    flowtable_hook(m.payload).map_or_else(|_| unreadable("nftables flowtable"), Some)
+}
+
+fn flowtable_hook(payload: &[u8]) -> Result<Hook, Skip> {
+    let (head, rest) = split::<4>(payload)?;
+    let family = match head[0] {
+        nfproto::IPV4 => Some(Family::V4),
+        nfproto::IPV6 => Some(Family::V6),
+        _ => None,
+    };
+    let (mut table, mut name) = (String::new(), String::new());
+    for attr in rest.attrs() {
+        match attr? {
+            (NFTA_FLOWTABLE_TABLE, v) => table = v.text(),
+            (NFTA_FLOWTABLE_NAME, v) => name = v.text(),
+            _ => {}
+        }
+    }
+    Ok(Hook { family, name: format!("nftables flowtable {table}/{name}") })
 }
 
 /// A message of a dump of IPsec policies. One that cannot be read may hold any packet.
@@ -202,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn flowtables_forward_by_themselves() {
+        let kind = NFTABLES << 8 | nft::NEWFLOWTABLE;
+        let named: [(u16, &[u8]); 2] = [(1, b"t\0"), (2, b"f\0")];
+        let found = |family| read(&raw(kind, &[family, 0, 0, 0], &named), flowtable).unwrap();
+        assert_eq!(found(nfproto::INET).name, "nftables flowtable t/f");
+        assert_eq!(found(nfproto::IPV6).family, Some(Family::V6));
+        assert!(read(&raw(kind, &[1], &[]), flowtable).unwrap().name.contains("could not be"));
+        assert_eq!(read(&raw(CHAIN, &[2, 0, 0, 0], &named), flowtable), None);
+    }
+
+    #[test]
     fn what_cannot_be_read_may_be_a_firewall() {
         let cut = read(&raw(CHAIN, &[1], &[]), chain).unwrap();
         assert!(cut.family.is_none() && cut.name.contains("could not be read"));
@@ -276,7 +317,7 @@ mod tests {
             let mut datagram = raw(kind, &head, &attrs);
             datagram.truncate(datagram.len().saturating_sub(cut));
             for m in messages(&datagram).0 {
-                let _ = (chain(&m), policy(&m), changes_chains(m.kind));
+                let _ = (chain(&m), flowtable(&m), policy(&m), changes_chains(m.kind));
                 let _ = qdisc(m.payload, false);
             }
         }

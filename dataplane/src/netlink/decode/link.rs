@@ -1,6 +1,6 @@
 //! Devices: `struct ifinfomsg` and `IFLA_*` (include/uapi/linux/if_link.h).
 
-use super::super::event::{Event, Link, LinkKind, XdpMode};
+use super::super::event::{Event, Link, LinkKind, LinkPart, XdpMode};
 use super::Skip;
 use super::attrs::{Value, split, word};
 use crate::id::{IfIndex, Mac};
@@ -18,6 +18,12 @@ const LINK_NETNSID: u16 = 37;
 const XDP: u16 = 43;
 
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const MACVLAN_MODE: u16 = 1;
+const VLAN_ID: u16 = 1;
+const VLAN_EGRESS_QOS: u16 = 3;
+const VLAN_INGRESS_QOS: u16 = 4;
+const VLAN_PROTOCOL: u16 = 5;
 const XDP_ATTACHED: u16 = 2;
 const XDP_PROG_ID: u16 = 4;
 const INET6_CONF: u16 = 2;
@@ -54,6 +60,7 @@ pub(super) fn link(payload: &[u8], gone: bool) -> Result<Event, Skip> {
         master: None,
         peer: None,
         peer_nsid: None,
+        part: None,
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
@@ -83,7 +90,10 @@ fn fill(link: &mut Link, kind: u16, value: Value<'_>) -> Result<(), Skip> {
         NUM_RX_QUEUES => link.rx_queues = value.u32()?,
         // Nested, and a driver may put anything there: what cannot be read is
         // left at what it was, the link itself is still a link.
-        LINKINFO => link.kind = info_kind(value).unwrap_or(link.kind.clone()),
+        LINKINFO => {
+            link.kind = info_kind(value).unwrap_or(link.kind.clone());
+            link.part = part(&link.kind, value);
+        }
         AF_SPEC => link.mtu6 = mtu6(value),
         XDP => (link.xdp, link.xdp_prog) = xdp(value),
         _ => {}
@@ -118,6 +128,25 @@ fn info_kind(value: Value<'_>) -> Option<LinkKind> {
     })
 }
 
+/// Which frames of its lower device a macvlan or a VLAN has.
+fn part(kind: &LinkKind, info: Value<'_>) -> Option<LinkPart> {
+    let data = find(info, INFO_DATA)?;
+    match kind {
+        LinkKind::Macvlan => {
+            Some(LinkPart::Macvlan { mode: find(data, MACVLAN_MODE)?.u32().ok()? })
+        }
+        LinkKind::Vlan => Some(LinkPart::Vlan {
+            // In network byte order, unlike the number.
+            proto: u16::from_be(find(data, VLAN_PROTOCOL)?.u16().ok()?),
+            id: find(data, VLAN_ID)?.u16().ok()?,
+            priorities: [VLAN_EGRESS_QOS, VLAN_INGRESS_QOS]
+                .iter()
+                .any(|m| find(data, *m).is_some()),
+        }),
+        _ => None,
+    }
+}
+
 fn mtu6(value: Value<'_>) -> Option<u32> {
     let inet6 = find(value, u16::try_from(libc::AF_INET6).ok()?)?;
     let conf = find(inet6, INET6_CONF)?;
@@ -134,4 +163,73 @@ fn xdp(value: Value<'_>) -> (XdpMode, u32) {
     };
     let prog = find(value, XDP_PROG_ID).and_then(|v| v.u32().ok()).unwrap_or(0);
     (mode, prog)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::messages;
+    use super::super::tests::raw;
+    use super::*;
+
+    fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(value.len() + 4).unwrap();
+        let mut out = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        out.extend(value);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    }
+
+    /// The link of a message with this `IFLA_LINKINFO`.
+    fn with_info(kind: &[u8], data: &[u8]) -> Link {
+        let info = [attr(INFO_KIND, kind), attr(INFO_DATA, data)].concat();
+        let mut head = [0; 16];
+        head[2..4].copy_from_slice(&ARPHRD_ETHER.to_ne_bytes());
+        head[4..8].copy_from_slice(&5_u32.to_ne_bytes());
+        let mtu = 1500_u32.to_ne_bytes();
+        let (below, nsid) = (2_u32.to_ne_bytes(), 3_i32.to_ne_bytes());
+        let attrs: [(u16, &[u8]); 5] = [
+            (IFNAME, b"v5\0"),
+            (MTU, &mtu),
+            (LINK, &below),
+            (LINK_NETNSID, &nsid),
+            (LINKINFO, &info),
+        ];
+        let message = raw(16, &head, &attrs);
+        let (messages, _) = messages(&message);
+        match link(messages[0].payload, false) {
+            Ok(Event::Link(link)) => link,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_vlan_says_its_tag() {
+        // As the kernel's vlan_fill_info writes it: protocol, number, flags.
+        let tag = [
+            attr(VLAN_PROTOCOL, &[0x88, 0xa8]),
+            attr(VLAN_ID, &100_u16.to_ne_bytes()),
+            attr(2, &[1, 0, 0, 0, 255, 255, 255, 255]),
+        ];
+        let vlan = with_info(b"vlan\0", &tag.concat());
+        let plain = LinkPart::Vlan { proto: 0x88a8, id: 100, priorities: false };
+        assert_eq!((vlan.kind, vlan.part), (LinkKind::Vlan, Some(plain)));
+        assert_eq!((vlan.peer, vlan.peer_nsid), (Some(IfIndex(2)), Some(3)));
+        for mapped in [VLAN_EGRESS_QOS, VLAN_INGRESS_QOS] {
+            let data = [tag.concat(), attr(mapped, &attr(1, &[0; 8]))].concat();
+            let part = with_info(b"vlan\0", &data).part;
+            assert_eq!(part, Some(LinkPart::Vlan { proto: 0x88a8, id: 100, priorities: true }));
+        }
+        // Half of it is nothing.
+        assert_eq!(with_info(b"vlan\0", &tag[0]).part, None);
+        assert_eq!(with_info(b"vlan\0", &[]).part, None);
+    }
+
+    #[test]
+    fn a_macvlan_says_its_mode() {
+        let mode = attr(MACVLAN_MODE, &4_u32.to_ne_bytes());
+        let macvlan = with_info(b"macvlan\0", &mode);
+        assert_eq!(macvlan.part, Some(LinkPart::Macvlan { mode: 4 }));
+        assert_eq!(with_info(b"macvtap\0", &mode).part, None);
+        assert_eq!(with_info(b"macvlan\0", &mode[..6]).part, None);
+    }
 }

@@ -4,11 +4,15 @@ mod attrs;
 pub(super) mod hook;
 mod link;
 mod neigh;
+mod nsid;
 mod route;
 
 use netlink_packet_core::NetlinkBuffer;
 
 use super::event::{Event, Family};
+
+pub(super) use neigh::filtered_address;
+pub(super) use nsid::nsid;
 
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -29,6 +33,7 @@ pub(super) mod rtm {
     pub(in super::super) const RULE: u16 = 32;
     pub(in super::super) const QDISC: u16 = 36;
     pub(in super::super) const NETCONF: u16 = 80;
+    pub(in super::super) const NSID: u16 = 88;
     pub(in super::super) const NEXTHOP: u16 = 104;
 }
 

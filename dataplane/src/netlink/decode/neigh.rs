@@ -1,8 +1,8 @@
 //! Addresses, neighbours, settings: `struct ifaddrmsg`, `ndmsg`, `netconfmsg`.
 
 use super::super::event::{Address, Event, Neighbor, Netconf, Prefix, Scope};
-use super::Skip;
 use super::attrs::{family, split, word};
+use super::{Message, Skip, rtm};
 use crate::id::{IfIndex, Mac};
 
 const IFA_ADDRESS: u16 = 1;
@@ -16,6 +16,9 @@ const NTF_PROXY: u8 = 1 << 3;
 const NETCONFA_IFINDEX: u16 = 1;
 const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
+const NETCONFA_MC_FORWARDING: u16 = 4;
+const NETCONFA_PROXY_NEIGH: u16 = 5;
+const NETCONFA_FORCE_FORWARDING: u16 = 9;
 /// `NETCONFA_IFINDEX_ALL` and `_DEFAULT`.
 const IFINDEX_ALL: i32 = -1;
 const IFINDEX_DEFAULT: i32 = -2;
@@ -71,12 +74,28 @@ pub(super) fn neighbor(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     Ok(Event::Neighbor(Neighbor { ifindex, addr, mac, state }))
 }
 
+/// A unicast address of a device's filter, as a message of a bridge's forwarding entries.
+pub(in super::super) fn filtered_address(m: &Message<'_>, of: IfIndex) -> Option<Mac> {
+    if m.kind != rtm::NEIGH {
+        return None;
+    }
+    let (head, rest) = split::<12>(m.payload).ok()?;
+    if i32::from(head[0]) != libc::AF_BRIDGE || word(&head, 4).ok()? != of.0 {
+        return None;
+    }
+    let mut attrs = rest.attrs().map_while(Result::ok);
+    let (_, address) = attrs.find(|(kind, _)| *kind == NDA_LLADDR)?;
+    let mac: [u8; 6] = address.0.try_into().ok()?;
+    (mac[0] & 1 == 0).then_some(Mac(mac))
+}
+
 /// A settings message: names those that changed, or all of them in a dump.
 pub(super) fn netconf(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     // netconfmsg is one byte; attributes start at the next multiple of four.
     let family = family(*payload.first().ok_or(Skip::Malformed)?)?;
     let (_, rest) = split::<4>(payload)?;
-    let (mut scope, mut forwarding, mut rp_filter) = (None, None, None);
+    let mut scope = None;
+    let mut said = Netconf::silent(family);
     for attr in rest.attrs() {
         match attr? {
             (NETCONFA_IFINDEX, v) => {
@@ -88,10 +107,13 @@ pub(super) fn netconf(payload: &[u8], gone: bool) -> Result<Event, Skip> {
                     }
                 }
             }
-            (NETCONFA_FORWARDING, v) => forwarding = Some(v.i32()? != 0),
+            (NETCONFA_FORWARDING, v) => said.forwarding = Some(v.i32()? != 0),
             (NETCONFA_RP_FILTER, v) => {
-                rp_filter = Some(u8::try_from(v.i32()?).unwrap_or(u8::MAX));
+                said.rp_filter = Some(u8::try_from(v.i32()?).unwrap_or(u8::MAX));
             }
+            (NETCONFA_MC_FORWARDING, v) => said.mc_forwarding = Some(v.i32()? != 0),
+            (NETCONFA_PROXY_NEIGH, v) => said.proxy_neigh = Some(v.i32()? != 0),
+            (NETCONFA_FORCE_FORWARDING, v) => said.force_forwarding = Some(v.i32()? != 0),
             _ => {}
         }
     }
@@ -99,5 +121,5 @@ pub(super) fn netconf(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     if gone {
         return Ok(Event::NetconfGone(family, scope));
     }
-    Ok(Event::Netconf(Netconf { family, scope, forwarding, rp_filter }))
+    Ok(Event::Netconf(Netconf { scope, ..said }))
 }

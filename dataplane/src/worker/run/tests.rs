@@ -111,6 +111,7 @@ fn order_is_kept_for_each_egress_port() {
 fn filler(ns: NsId) -> crate::port::Punted<SimFrame> {
     crate::port::Punted {
         frame: SimMemory::frames(1).pop().unwrap(),
+        lead: 0,
         port: PortId(0),
         generation: GENERATION,
         reason: PuntReason::Header,

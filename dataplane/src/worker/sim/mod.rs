@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nsplane_abi::Tag;
+use nsplane_abi::{MemberTag, Tag};
 
 use super::io::{Frames, Kick, Memory, Queue};
 
@@ -31,6 +31,7 @@ pub struct SimFrame {
     bytes: Box<[u8; FRAME_LEN]>,
     len: usize,
     tag: Tag,
+    below: MemberTag,
 }
 
 /// The memory of all frames: nothing, since each has its own bytes.
@@ -41,7 +42,13 @@ impl SimMemory {
     /// `count` frames.
     #[must_use]
     pub fn frames(count: usize) -> Vec<SimFrame> {
-        let frame = |id| SimFrame { id, bytes: Box::new([0; _]), len: 0, tag: Tag::default() };
+        let frame = |id| SimFrame {
+            id,
+            bytes: Box::new([0; _]),
+            len: 0,
+            tag: Tag::default(),
+            below: MemberTag::default(),
+        };
         (0..count).map(frame).collect()
     }
 }
@@ -55,6 +62,18 @@ impl Memory for SimMemory {
 
     fn tag(&self, frame: &SimFrame) -> Tag {
         frame.tag
+    }
+
+    fn member_tag(&self, frame: &SimFrame) -> MemberTag {
+        frame.below
+    }
+
+    fn lengthen(&self, frame: &mut SimFrame, len: usize) -> bool {
+        let fits = len <= FRAME_LEN;
+        if fits {
+            frame.len = frame.len.max(len);
+        }
+        fits
     }
 
     fn truncate(&self, frame: &mut SimFrame, len: usize) {
@@ -219,6 +238,11 @@ impl SimWire {
     /// A packet arrives. False where there is no free frame, no room in the ring, or
     /// the packet is longer than a frame: it is lost, as on a device.
     pub fn deliver(&self, tag: Tag, packet: &[u8]) -> bool {
+        self.deliver_as((tag, MemberTag::default()), packet)
+    }
+
+    /// A packet of a member arrives; else as [`SimWire::deliver`].
+    pub fn deliver_as(&self, (tag, below): (Tag, MemberTag), packet: &[u8]) -> bool {
         let mut rings = lock(&self.rings);
         if rings.dead || rings.rx.len() >= rings.sizes.rx || packet.len() > FRAME_LEN {
             return false;
@@ -229,6 +253,7 @@ impl SimWire {
         frame.bytes[..packet.len()].copy_from_slice(packet);
         frame.len = packet.len();
         frame.tag = tag;
+        frame.below = below;
         rings.rx.push_back(frame);
         true
     }

@@ -20,7 +20,7 @@ use crate::stats::WorkerStats;
 use crate::sync::{Doorbell, Publisher};
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
-use crate::tables::{Namespace, NextHop, Port, RpFilter, World};
+use crate::tables::{Namespace, NextHop, Port, Role, RpFilter, World};
 use crate::wire::{checksum, ethernet, ipv4::Ipv4, ipv6::Ipv6, l4};
 use crate::worker::{Config, Parts, Worker};
 
@@ -83,6 +83,7 @@ fn port(tenant: u16, id: PortId, queues: u16) -> Port {
         rp_filter: RpFilter::Off,
         up: true,
         queues,
+        role: Role::Device,
     }
 }
 

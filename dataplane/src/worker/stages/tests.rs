@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{IfIndex, NsId};
+use crate::tables::Member;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
 use crate::wire::checksum;
@@ -33,8 +34,10 @@ fn verdict(world: &World, packet: &[u8]) -> Verdict {
 
 fn how(len: u16) -> Forward {
     Forward {
+        ingress: IN,
         port: OUT,
         generation: GENERATION,
+        tags: Tags::NONE,
         len,
         dst: host_mac(OUT),
         src: port_mac(OUT),
@@ -340,7 +343,20 @@ fn any_world() -> impl Strategy<Value = World> {
             rp_filter: [RpFilter::Off, RpFilter::Loose, RpFilter::Strict][usize::from(rp)],
             up,
             queues: 1,
+            role: Role::Device,
         });
+    // Every third a member of one of the others, or of itself.
+    let port = (port, 0..18_u16).prop_map(|(port, parent)| {
+        let tags = Tags::new((0x8100, parent + 1), None);
+        let member = Member {
+            parent: PortId(parent),
+            parent_generation: GENERATION,
+            tags,
+            local: Arc::default(),
+        };
+        let role = if parent < 6 { Role::Member(Box::new(member)) } else { Role::Device };
+        Port { role, ..port }
+    });
     let hop = prop_oneof![
         1 => Just(NextHop::Kernel),
         9 => (0..8_u16).prop_map(|port| NextHop::Forward { port: PortId(port), gateway: None, mtu: 1500 }),
@@ -392,8 +408,16 @@ proptest! {
             decide(&world, PortId(port), GENERATION, &tag, &mut packet).verdict
         {
             let egress = world.ports[how.port.index()].as_ref().expect("an existing port");
-            prop_assert_eq!(egress.ns, ingress.ns);
-            prop_assert_eq!(how.sample.is_some(), how.port.0 == port);
+            prop_assert_eq!(&egress.role, &Role::Device);
+            prop_assert_eq!(&ingress.role, &Role::Device);
+            // By a port of its own namespace, or as a member of it leaves.
+            let by_member = |p: &Port| {
+                let Role::Member(m) = &p.role else { return false };
+                p.ns == ingress.ns && m.parent == how.port && m.tags == how.tags
+            };
+            let own = how.tags.is_empty() && egress.ns == ingress.ns;
+            prop_assert!(own || world.ports.iter().flatten().any(by_member));
+            prop_assert_eq!(how.sample.is_some(), own && how.port.0 == port);
         }
     }
 

@@ -1,0 +1,290 @@
+//! Members: parts of a port that belong to another namespace than the port's device.
+//!
+//! ```text
+//!  namespace P               namespace T1          namespace T2
+//!   trunk0 (port) ───────────► macvlan m0            v100 (stand-in) ──veth── far end, in P
+//!      │ by address 02:..:01 ────┘                      ▲
+//!      └ by VLAN 100 ───────────────────────────────────┘
+//! ```
+//! A member has a number among the ports and is, in its namespace's tables, a port like
+//! others: [`wanted`] says which there should be, what is here makes them so.
+//!
+//! # Order
+//!
+//! A member appears in the program's map of members last, when its namespace's tables,
+//! its own entry and its target for punted packets are there; and leaves it first. In
+//! between its frames are the kernel's, or, of a stated one, are dropped. Whoever holds
+//! something of a member meanwhile holds its generation too: a frame that was tagged for
+//! an earlier use of the number, or of the parent's, is dropped by the worker.
+//!
+//! When a macvlan or a VLAN leaves its namespace, the port below it keeps its sockets: no
+//! ring proves that it has left, as it does for a port. From the moment that the kernel
+//! takes it down until control has heard of that, which is milliseconds on a machine that
+//! is not overrun, what arrives for it is still forwarded by the namespace that it was
+//! in. This is the one gap in the guarantee of [`super::following`].
+//!
+//! A member ends with its parent, with its link, and with anything that tells its frames
+//! apart (a macvlan's address); it is not changed but made anew.
+//!
+//! # What the kernel does and we do not
+//!
+//! Macvlans of one device in mode `bridge` reach each other without the wire. The kernel
+//! lists their addresses, those of namespaces that we do not drive among them, in the
+//! lower device's filter; what is for one of those is left to the kernel.
+
+mod beside;
+mod devices;
+mod program;
+mod resolve;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use nsplane_abi::member::{MemberEntry, MemberKey};
+use tracing::{info, warn};
+
+use super::Control;
+use super::error::{Error, told};
+use super::ports::{PortState, Use};
+use super::targets::Target;
+use crate::config;
+use crate::id::{Generation, Mac, NsId, PortId};
+use crate::netlink::{Asker, Link};
+
+pub(super) use resolve::Known;
+pub use wanted::How;
+use wanted::{Device, Seen, Wanted, wanted};
+
+/// A member, as control holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberState {
+    /// The port that its frames come in on and go out of.
+    pub parent: PortId,
+    /// Which use of the parent's number is meant.
+    pub parent_generation: Generation,
+    /// Which of the port's frames are its own.
+    pub how: How,
+    /// By the configuration: no device of the kernel brings its frames to its link.
+    pub stated: bool,
+    /// A macvlan that hands frames to others of the same device itself.
+    pub bridge: bool,
+    /// Addresses of those others.
+    pub local: Arc<[Mac]>,
+}
+
+/// What control remembers of members besides.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// What the program's map holds.
+    entries: BTreeMap<MemberKey, MemberEntry>,
+    /// Far ends of stand-ins, and whose.
+    far_ends: BTreeMap<Device, Device>,
+    /// Stand-ins: no ports of their own.
+    stand_ins: BTreeSet<Device>,
+    /// Links that will be members as soon as their parents are ports: none by themselves.
+    promised: BTreeSet<Device>,
+    /// Namespaces that are to be compiled again, for a member of theirs is gone.
+    stale: BTreeSet<NsId>,
+    /// Namespaces with a device that may become a port again.
+    unsettled: BTreeSet<NsId>,
+    /// Everything is being given back: nothing is made any more.
+    closed: bool,
+}
+
+impl Control {
+    /// Makes the members those that there should be, and publishes the namespaces that
+    /// are concerned. Called whenever a link or a port may have changed.
+    ///
+    /// # Errors
+    /// The kernel refuses a change of the program's maps.
+    pub(super) fn follow_members(&mut self) -> Result<(), Error> {
+        if self.book.closed {
+            return Ok(());
+        }
+        let wanted = self.wanted_members();
+        self.note_devices(&wanted);
+        let mut touched = self.drop_unwanted(&wanted)?;
+        self.free_for_members(&wanted);
+        for w in &wanted {
+            touched.extend(self.add_wanted(w)?);
+        }
+        touched.append(&mut self.book.stale);
+        let touched: Vec<NsId> = touched.into_iter().collect();
+        self.refresh_with_members(&touched)?;
+        let entries = self.entries(&wanted);
+        let kinds = |e: &BTreeMap<MemberKey, _>| -> BTreeSet<(u32, u32)> {
+            e.keys().map(|k| (k.port, k.by)).collect()
+        };
+        let more = kinds(&entries) != kinds(&self.book.entries);
+        self.set_entries(entries)?;
+        if more {
+            // Their ports' entries say whether to ask for members at all.
+            let parents: BTreeSet<NsId> = wanted.iter().map(|w| w.parent.0).collect();
+            let parents: Vec<NsId> = parents.into_iter().collect();
+            self.refresh_with_members(&parents)?;
+        }
+        Ok(())
+    }
+
+    /// The configuration's members are these from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses a change of the program's maps.
+    pub fn set_members(&mut self, members: Vec<config::Member>) -> Result<(), Error> {
+        self.settings.members = members;
+        self.follow_members()
+    }
+
+    fn wanted_members(&mut self) -> Vec<Wanted> {
+        let any = !self.settings.members.is_empty()
+            || !self.book.entries.is_empty()
+            || self
+                .namespaces
+                .iter()
+                .any(|(_, n)| n.mirror.links.values().any(|l| l.part.is_some()));
+        if !any {
+            return Vec::new();
+        }
+        let mut known = resolve::Known::take(self);
+        let seen: Vec<Seen<'_>> = self
+            .namespaces
+            .iter()
+            .map(|(i, n)| {
+                let (name, mirror, rule) = (n.netns.name(), &n.mirror, &*n.rule);
+                Seen { ns: self.ns_id(i), name, mirror, rule }
+            })
+            .collect();
+        let found =
+            wanted(&seen, &self.settings.members, &mut |ns, link| known.other_end(self, ns, link));
+        known.give_back(self);
+        found
+    }
+
+    fn is_wanted(&self, port: &PortState, m: &MemberState, wanted: &[Wanted]) -> bool {
+        wanted.iter().any(|w| {
+            w.link == Some((port.ns, port.ifindex))
+                && self.whole(w.parent) == Some((m.parent, m.parent_generation))
+                && (w.how, w.stated, w.bridge) == (m.how, m.stated, m.bridge)
+        })
+    }
+
+    fn drop_unwanted(&mut self, wanted: &[Wanted]) -> Result<BTreeSet<NsId>, Error> {
+        let gone: Vec<(PortId, NsId)> = self
+            .ports
+            .iter()
+            .filter(|(_, p)| match &p.part {
+                Use::Member(m) => !self.is_wanted(p, m, wanted),
+                Use::Whole | Use::FarEnd(_) => false,
+            })
+            .map(|(i, p)| (PortId(i as u16), p.ns))
+            .collect();
+        let ids: Vec<PortId> = gone.iter().map(|(id, _)| *id).collect();
+        self.remove_ports(&ids);
+        self.book.unsettled.extend(gone.iter().map(|(_, ns)| *ns));
+        Ok(gone.into_iter().map(|(_, ns)| ns).collect())
+    }
+
+    /// Ports that stand in the way: a macvlan that was one by itself, a stand-in, or a
+    /// far end that was driven as a device like others.
+    fn free_for_members(&mut self, wanted: &[Wanted]) {
+        let ours = |w: &&Wanted| w.stated || self.whole(w.parent).is_some();
+        let members = wanted.iter().filter(ours).filter_map(|w| w.link);
+        let mut in_the_way: Vec<Device> =
+            members.filter(|device| self.whole(*device).is_some()).collect();
+        for (_, port) in self.ports.iter() {
+            let device = (port.ns, port.ifindex);
+            let is = match &port.part {
+                Use::Member(_) => continue,
+                Use::Whole => Use::Whole,
+                Use::FarEnd(of) => Use::FarEnd(*of),
+            };
+            if is != self.use_of(device) && !in_the_way.contains(&device) {
+                in_the_way.push(device);
+            }
+        }
+        for (ns, ifindex) in in_the_way {
+            let Some(id) = self.namespace(ns).and_then(|n| n.ports.get(&ifindex).copied()) else {
+                continue;
+            };
+            self.remove_ports(&[id]);
+            self.book.stale.insert(ns);
+            self.book.unsettled.insert(ns);
+        }
+    }
+
+    /// Adds a member if it is not there. Returns the namespaces whose tables are concerned.
+    fn add_wanted(&mut self, w: &Wanted) -> Result<Vec<NsId>, Error> {
+        let (Some((ns, ifindex)), Some((parent, parent_generation))) =
+            (w.link, self.whole(w.parent))
+        else {
+            return Ok(Vec::new());
+        };
+        let Some(state) = self.namespace(ns) else { return Ok(Vec::new()) };
+        if state.ports.contains_key(&ifindex) {
+            return Ok(Vec::new());
+        }
+        let netns = state.netns.clone();
+        let Some(link) = state.mirror.links.get(&ifindex).cloned() else { return Ok(Vec::new()) };
+        if !w.stated && !self.still_lies(ns, &link) {
+            return Ok(Vec::new());
+        }
+        let full = Error::PortsFull(usize::from(self.settings.max_ports));
+        let (index, generation) = self.ports.next().ok_or(full)?;
+        let (id, generation) = (PortId(index as u16), Generation(generation));
+        self.bpf.clear_counters(id).map_err(Error::Map)?;
+        let base = self.totals_of(id)?;
+        info!(
+            netns = netns.name(), link = link.name, member = id.0, port = parent.0, by = %w.how,
+            "member"
+        );
+        self.targets.set(id, Target { generation, netns, ifindex });
+        let local = if w.bridge { self.beside(w.parent) } else { Arc::default() };
+        self.ports.put(PortState {
+            generation,
+            ns,
+            ifindex,
+            name: link.name,
+            queues: Vec::new(),
+            attached: None,
+            base,
+            part: Use::Member(MemberState {
+                parent,
+                parent_generation,
+                how: w.how,
+                stated: w.stated,
+                bridge: w.bridge,
+                local,
+            }),
+        });
+        if let Some(n) = self.namespace_mut(ns) {
+            n.refused.remove(&ifindex);
+            n.ports.insert(ifindex, id);
+        }
+        let far = self.book.far_ends.iter().filter(|(_, of)| **of == (ns, ifindex));
+        Ok(far.map(|((ns, _), _)| *ns).chain([ns]).collect())
+    }
+
+    /// From here on no member is made, and no namespace published because of one.
+    pub(super) fn close_members(&mut self) {
+        self.book.closed = true;
+    }
+
+    /// The kernel's own word, now, that the link lies above what the mirror says: an
+    /// event about a device below that moved may be yet to come.
+    fn still_lies(&self, ns: NsId, link: &Link) -> bool {
+        let Some(netns) = self.netns(ns) else { return false };
+        let asked = Asker::open(&netns).and_then(|mut a| a.link(link.ifindex));
+        match asked {
+            Ok(Some(now)) => {
+                (now.peer, now.peer_nsid, now.mac, now.part)
+                    == (link.peer, link.peer_nsid, link.mac, link.part)
+            }
+            Ok(None) => false,
+            Err(e) => {
+                warn!(netns = netns.name(), link = link.name, error = told(&e), "not a member");
+                false
+            }
+        }
+    }
+}

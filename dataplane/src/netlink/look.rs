@@ -1,0 +1,255 @@
+//! What there are no notices of and no way to ask for by netlink: files of a
+//! namespace that are looked at once in [`FILES_PERIOD`].
+//!
+//! A file is opened once, inside the namespace, and then read from outside: less
+//! than a microsecond, no thread, no lock that others wait for. Those below
+//! /proc/net keep the namespace alive, as a socket would; settings do not.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::event::{Event, Family};
+use super::hook::{Hook, HookSource};
+use crate::netns::Netns;
+
+/// How often the files are looked at.
+pub const FILES_PERIOD: Duration = Duration::from_secs(1);
+/// Longest text of a file that matters: there are five tables a family, of names of
+/// up to 31 bytes; of services it is enough to know that there is one.
+const ROOM: usize = 512;
+
+/// A setting of a namespace that can change without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Switch {
+    /// Routers may be redirected by ICMP: `accept_redirects` of IPv4's `all`.
+    Redirects,
+    /// The path's MTU counts for forwarded packets too: `ip_forward_use_pmtu`.
+    ForwardUsePmtu,
+    /// IPv6 routes go with their device without notices: `skip_notify_on_dev_down`.
+    QuietRoutes,
+}
+
+/// What a file says.
+#[derive(Clone, Copy)]
+enum Says {
+    /// A line for each table; the command that makes them.
+    Tables(Family, &'static str),
+    /// Virtual services, after a head of three lines.
+    Services,
+    /// A number.
+    Switch(Switch),
+}
+
+const FILES: [(&str, Says); 6] = [
+    ("/proc/thread-self/net/ip_tables_names", Says::Tables(Family::V4, "iptables")),
+    ("/proc/thread-self/net/ip6_tables_names", Says::Tables(Family::V6, "ip6tables")),
+    ("/proc/thread-self/net/ip_vs", Says::Services),
+    ("/proc/sys/net/ipv4/conf/all/accept_redirects", Says::Switch(Switch::Redirects)),
+    ("/proc/sys/net/ipv4/ip_forward_use_pmtu", Says::Switch(Switch::ForwardUsePmtu)),
+    ("/proc/sys/net/ipv6/route/skip_notify_on_dev_down", Says::Switch(Switch::QuietRoutes)),
+];
+/// Lines in front of the first service.
+const SERVICES_HEAD: usize = 3;
+
+/// One file of one namespace.
+#[derive(Debug, Default)]
+struct Kept {
+    file: Option<File>,
+    /// What it said last; None: not looked at yet.
+    said: Option<Answer>,
+}
+
+/// A file's text, none where the kernel has no such file, or why it cannot be read.
+type Answer = Result<Vec<u8>, String>;
+
+/// The files of one namespace.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    files: [Kept; FILES.len()],
+}
+
+impl Look {
+    /// What has changed since it was called last; at first, everything.
+    pub(super) fn look(&mut self, ns: &Netns) -> Vec<Event> {
+        let failed = self.open(ns).err();
+        let mut changed = [false; FILES.len()];
+        for (kept, changed) in self.files.iter_mut().zip(&mut changed) {
+            let now = match (&failed, kept.read()) {
+                (Some(e), None) => Err(e.clone()),
+                (_, text) => text.unwrap_or_else(|| Ok(Vec::new())),
+            };
+            *changed = kept.said.as_ref() != Some(&now);
+            kept.said = Some(now);
+        }
+        self.events(&changed)
+    }
+
+    /// Opens what is not open and exists. A module may bring a file at any time, and
+    /// take it away.
+    fn open(&mut self, ns: &Netns) -> Result<(), String> {
+        let present = present();
+        let missing = |kept: &Kept, present: bool| present && kept.file.is_none();
+        let files = self.files.iter().zip(present);
+        if !files.clone().any(|(kept, present)| missing(kept, present)) {
+            return Ok(());
+        }
+        let which: Vec<usize> =
+            files.enumerate().filter(|(_, (k, p))| missing(k, *p)).map(|(i, _)| i).collect();
+        let open = || which.iter().map(|i| (*i, File::open(FILES[*i].0))).collect::<Vec<_>>();
+        let opened = ns.run(open).map_err(|e| e.to_string())?;
+        let mut refused = None;
+        for (i, file) in opened {
+            match file {
+                Ok(file) => self.files[i].file = Some(file),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => refused = Some(format!("{}: {e} (run as root)", FILES[i].0)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn events(&self, changed: &[bool; FILES.len()]) -> Vec<Event> {
+        let mut events = Vec::new();
+        let (mut tables, mut any) = (Vec::new(), false);
+        for ((kept, (_, says)), changed) in self.files.iter().zip(FILES).zip(changed) {
+            let Some(said) = &kept.said else { continue };
+            match says {
+                Says::Tables(family, command) => {
+                    any |= changed;
+                    if let Some(hook) = table(said, family, command) {
+                        hook.join(&mut tables);
+                    }
+                }
+                Says::Services if *changed => {
+                    events.push(Event::Hooks(HookSource::Ipvs, services(said)));
+                }
+                Says::Switch(switch) if *changed => {
+                    events.push(Event::Switch(switch, is_on(said)));
+                }
+                Says::Services | Says::Switch(_) => {}
+            }
+        }
+        if any {
+            events.push(Event::Hooks(HookSource::Iptables, tables));
+        }
+        events
+    }
+}
+
+impl Kept {
+    /// None: it is not there.
+    fn read(&mut self) -> Option<Answer> {
+        match text(self.file.as_ref()?) {
+            Ok(text) => Some(Ok(text)),
+            // Its module is gone, or the namespace.
+            Err(_) => {
+                self.file = None;
+                None
+            }
+        }
+    }
+}
+
+/// Which files this kernel has now: in one namespace it has them in all. Asked of
+/// the kernel once a period, however many namespaces there are.
+fn present() -> [bool; FILES.len()] {
+    static SEEN: Mutex<Option<(Instant, [bool; FILES.len()])>> = Mutex::new(None);
+    let mut seen = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let now = Instant::now();
+    match *seen {
+        Some((at, present)) if now.duration_since(at) < FILES_PERIOD => present,
+        _ => {
+            let present = FILES.map(|(path, _)| Path::new(path).exists());
+            *seen = Some((now, present));
+            present
+        }
+    }
+}
+
+/// One call: such files give all that there is, or as much as there is room for.
+fn text(file: &File) -> io::Result<Vec<u8>> {
+    let mut room = [0; ROOM];
+    let len = file.read_at(&mut room, 0)?;
+    Ok(room[..len].to_vec())
+}
+
+/// A table comes into being when the command first touches it, with rules or
+/// without, and stays while the namespace lives or until its module is removed. One
+/// is enough to know: all of the family's packets may meet it.
+fn table(said: &Answer, family: Family, command: &str) -> Option<Hook> {
+    let name = match said {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(text);
+            let table = text.lines().map(str::trim).find(|l| !l.is_empty())?;
+            format!("{command} (legacy) table {table}")
+        }
+        // What may not be looked at may hold rules.
+        Err(e) => format!("{command} tables that cannot be seen: {e}"),
+    };
+    Some(Hook { family: Some(family), name })
+}
+
+fn services(said: &Answer) -> Vec<Hook> {
+    let name = match said {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(text);
+            let Some(first) = text.lines().nth(SERVICES_HEAD) else { return Vec::new() };
+            let words: Vec<&str> = first.split_whitespace().take(2).collect();
+            format!("IPVS service {}", words.join(" "))
+        }
+        Err(e) => format!("IPVS services that cannot be seen: {e}"),
+    };
+    vec![Hook { family: None, name }]
+}
+
+/// A setting that cannot be read may be on.
+fn is_on(said: &Answer) -> bool {
+    said.as_ref().map_or(true, |text| !matches!(text.trim_ascii(), b"" | b"0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ok(text: &str) -> Answer {
+        Ok(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_line_is_a_table() {
+        let name = |text| table(&ok(text), Family::V4, "iptables").map(|h| h.name);
+        assert_eq!((name(""), name("\n")), (None, None));
+        assert_eq!(name("nat\nfilter\n").unwrap(), "iptables (legacy) table nat");
+        let refused = table(&Err("open: no".to_owned()), Family::V6, "ip6tables").unwrap();
+        assert!(refused.name.contains("cannot be seen") && !refused.meets(Family::V4));
+    }
+
+    #[test]
+    fn a_service_follows_the_head() {
+        let head = "IP Virtual Server version 1.2.1 (size=4096)\n\
+                    Prot LocalAddress:Port Scheduler Flags\n\
+                    \x20 -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n";
+        assert_eq!((services(&ok("")), services(&ok(head))), (vec![], vec![]));
+        let one = services(&ok(&format!("{head}TCP  0A000001:0050 wlc\n  -> 0A000102:0050")));
+        assert_eq!(one[0].name, "IPVS service TCP 0A000001:0050");
+        assert!(one[0].meets(Family::V4) && one[0].meets(Family::V6));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_on() {
+        assert_eq!(["", "0\n", "1\n", "2\n"].map(|t| is_on(&ok(t))), [false, false, true, true]);
+        assert!(is_on(&Err(String::new())));
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let Ok(ns) = Netns::private("hm-look", false) else { return println!("needs root") };
+        let mut look = Look::default();
+        assert!(look.look(&ns).len() >= 2);
+        assert_eq!(look.look(&ns), []);
+    }
+}
