@@ -2,6 +2,7 @@
 //! there, forwards there, and no packet of the namespace it left goes through it.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -149,9 +150,17 @@ impl Lab {
         assert!(!self.is_port(1 - tenant), "m0 is still a port where it was");
     }
 
+    /// Sockets and eBPF objects. (Files under `/proc` that say how a namespace is set are
+    /// opened when they are first asked for, a fixed number for each namespace.)
     fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.nsplane.pid())).unwrap().count()
+        let all = fs::read_dir(format!("/proc/{}/fd", self.nsplane.pid())).unwrap().flatten();
+        let what = all.filter_map(|entry| fs::read_link(entry.path()).ok());
+        what.filter(|to| ["socket:", "anon_inode:"].iter().any(|kind| starts(to, kind))).count()
     }
+}
+
+fn starts(path: &Path, with: &str) -> bool {
+    path.to_str().is_some_and(|path| path.starts_with(with))
 }
 
 fn far(tenants: &[Tenant; 2]) -> [Raw; 2] {
