@@ -125,7 +125,9 @@ impl Compiled {
     pub fn update(&mut self, source: Source<'_>, what: Which) -> Which {
         let what = what.and(self.judge(source, what));
         let mut changed = self.update_once(source, what);
-        if self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
+        // Counting them goes through all routes: only where there may be too many.
+        let grew = (what.v4 | what.v6) && self.next_hops.len() > UNUSED;
+        if grew && self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
             self.next_hops.clear();
             self.update_once(source, Which { v4: true, v6: true, ..Which::default() });
             (changed.v4, changed.v6) = (true, true);

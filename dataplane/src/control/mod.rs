@@ -148,6 +148,9 @@ impl Control {
             warn!(error = told(&e), "macvlans beside each other");
         }
         let reported = self.workers.dead_ports().into_iter();
+        // Read with these: what a worker gave back after nobody waited for it any more.
+        let late = self.workers.returned();
+        self.close_late(late);
         let current = |(port, generation): (PortId, _)| {
             let state = self.ports.get(port.index())?;
             (state.generation == generation).then_some(port)

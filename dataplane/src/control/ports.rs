@@ -296,7 +296,11 @@ impl Control {
             let queues = returned.extract_if(.., is_its).map(|r| r.io).collect();
             self.retire(id, state, queues);
         }
-        // Of a port that was given up on when a worker did not answer in time.
+        self.close_late(returned);
+    }
+
+    /// Closes sockets of ports that were given up on when a worker did not answer in time.
+    pub(super) fn close_late(&mut self, returned: Vec<Returned>) {
         for late in returned {
             self.closer.close(Job { queues: vec![late.io], attached: None });
         }

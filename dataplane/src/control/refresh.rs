@@ -315,8 +315,11 @@ impl Control {
     pub(super) fn clear_maps(&mut self, ns: NsId) {
         let Some(state) = self.namespace_mut(ns) else { return };
         let maps = std::mem::take(&mut state.maps);
-        if let Err(e) = self.act(&plan::diff(&plan::State::default(), &maps)) {
-            warn!(error = told(&e), "removing a namespace from the program's maps");
+        // Each by itself: what one of them meets keeps no other.
+        for action in plan::diff(&plan::State::default(), &maps) {
+            if let Err(e) = self.act(&[action]) {
+                warn!(error = told(&e), "removing a namespace from the program's maps");
+            }
         }
     }
 

@@ -69,6 +69,8 @@ impl Discovery {
     /// Looks by other rules from now on.
     pub(super) fn set_rules(&mut self, rules: Vec<Arc<config::Namespace>>) {
         self.rules = rules;
+        // They are chosen by the rules' numbers, and found again by the next look.
+        self.arriving.clear();
         self.told.clear();
         self.refused.clear();
     }
