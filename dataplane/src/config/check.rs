@@ -114,6 +114,7 @@ impl Check<'_> {
 
     fn members(&mut self, file: &File) {
         let mut owners: HashMap<_, usize> = HashMap::new();
+        let mut links: HashMap<_, usize> = HashMap::new();
         for (i, m) in file.members.iter().enumerate() {
             let key = |key| [Key("member"), Nth(i), Key(key)];
             let port = |key| [Key("member"), Nth(i), Key("port"), Key(key)];
@@ -142,6 +143,16 @@ impl Check<'_> {
                 self.wrong(&key(m.matches.key()), what);
             } else {
                 owners.insert((&m.port, &m.matches), i);
+            }
+            if let Some(first) = links.get(&(&m.netns, &m.link)) {
+                let line = self.line(&[Key("member"), Nth(*first)]);
+                let what = format!(
+                    "link {} of {} is a member's already, in line {line}; each needs its own",
+                    m.link, m.netns
+                );
+                self.wrong(&key("link"), what);
+            } else {
+                links.insert((&m.netns, &m.link), i);
             }
         }
     }
@@ -234,6 +245,16 @@ mod tests {
         assert!(wrong(&two("queue = 3", "queue = 3")).contains("queue 3"));
         assert!(parse("f", &two("vlan = 7", "vlan = 8")).is_ok());
         assert!(parse("f", &two("vlan = 7", "vlan = [{ proto = '802.1ad', id = 7 }]")).is_ok());
+    }
+
+    #[test]
+    fn a_link_is_one_member() {
+        let ns = "[[namespace]]\nnetns = '*'\n";
+        let first = member("blue", "infra", "queue = 0");
+        let text = wrong(&format!("{ns}{first}{}", member("blue", "infra", "queue = 1")));
+        assert!(text.starts_with("f:10:8: link v of blue") && text.contains("line 3"), "{text}");
+        let second = member("blue", "infra", "queue = 1").replace("'v'", "'w'");
+        assert!(parse("f", &format!("{ns}{first}{second}")).is_ok());
     }
 
     #[test]

@@ -138,7 +138,7 @@ mod tests {
     fn members_come_and_go() {
         let member = |queue: u16| {
             format!(
-                "[[member]]\nnetns = 'blue'\nlink = 'v'\nqueue = {queue}\n\
+                "[[member]]\nnetns = 'blue'\nlink = 'v{queue}'\nqueue = {queue}\n\
                  port = {{ netns = 'infra', device = 'e' }}\n"
             )
         };

@@ -21,7 +21,11 @@
 //! ring proves that it has left, as it does for a port. From the moment that the kernel
 //! takes it down until control has heard of that, which is milliseconds on a machine that
 //! is not overrun, what arrives for it is still forwarded by the namespace that it was
-//! in. This is the one gap in the guarantee of [`super::following`].
+//! in. This is the one gap in the guarantee of [`super::following`]. The kernel tells it
+//! before the move's own wait for an RCU grace period.
+//!
+//! A stated member's frames have an entry, even if only one that drops them, before its
+//! port is published: to the program they look like the port's own.
 //!
 //! A member ends with its parent, with its link, and with anything that tells its frames
 //! apart (a macvlan's address); it is not changed but made anew.
@@ -41,7 +45,8 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use nsplane_abi::member::{MemberEntry, MemberKey};
+use hashbrown::HashSet;
+use nsplane_abi::member::{MEMBER_ABSENT, MEMBER_STATED, MemberEntry, MemberKey};
 use tracing::{info, warn};
 
 use super::Control;
@@ -88,8 +93,20 @@ pub(super) struct Book {
     stale: BTreeSet<NsId>,
     /// Namespaces with a device that may become a port again.
     unsettled: BTreeSet<NsId>,
+    /// Ports that are left to the kernel: the map did not take a stated member of theirs.
+    off: BTreeSet<PortId>,
+    /// It was said that there is no number left.
+    told_full: bool,
     /// Everything is being given back: nothing is made any more.
     closed: bool,
+}
+
+fn kinds(entries: &BTreeMap<MemberKey, MemberEntry>) -> BTreeSet<(u32, u32)> {
+    entries.keys().map(|k| (k.port, k.by)).collect()
+}
+
+fn to_vec(namespaces: &BTreeSet<NsId>) -> Vec<NsId> {
+    namespaces.iter().copied().collect()
 }
 
 impl Control {
@@ -99,32 +116,53 @@ impl Control {
     /// # Errors
     /// The kernel refuses a change of the program's maps.
     pub(super) fn follow_members(&mut self) -> Result<(), Error> {
-        if self.book.closed {
+        if self.book.closed || !std::mem::take(&mut self.members_stale) {
             return Ok(());
         }
         let wanted = self.wanted_members();
         self.note_devices(&wanted);
-        let mut touched = self.drop_unwanted(&wanted)?;
+        let before = kinds(&self.book.entries);
+        let (mut touched, mut result) = self.reserve(&wanted);
+        touched.append(&mut self.drop_unwanted(&wanted));
         self.free_for_members(&wanted);
         for w in &wanted {
-            touched.extend(self.add_wanted(w)?);
+            match self.add_wanted(w) {
+                Ok(concerned) => touched.extend(concerned),
+                Err(e) => result = result.and(Err(e)),
+            }
         }
         touched.append(&mut self.book.stale);
-        let touched: Vec<NsId> = touched.into_iter().collect();
-        self.refresh_with_members(&touched)?;
-        let entries = self.entries(&wanted);
-        let kinds = |e: &BTreeMap<MemberKey, _>| -> BTreeSet<(u32, u32)> {
-            e.keys().map(|k| (k.port, k.by)).collect()
-        };
-        let more = kinds(&entries) != kinds(&self.book.entries);
-        self.set_entries(entries)?;
+        let published = self.refresh_with_members(&to_vec(&touched));
+        let mut entries = self.entries(&wanted);
+        if published.is_err() {
+            self.hold_back(&mut entries);
+        }
+        result = result.and(published);
+        let more = kinds(&entries) != before;
+        result = result.and(self.set_entries(entries));
         if more {
             // Their ports' entries say whether to ask for members at all.
             let parents: BTreeSet<NsId> = wanted.iter().map(|w| w.parent.0).collect();
-            let parents: Vec<NsId> = parents.into_iter().collect();
-            self.refresh_with_members(&parents)?;
+            result = result.and(self.refresh_with_members(&to_vec(&parents)));
+            touched.extend(parents);
         }
-        Ok(())
+        if result.is_err() {
+            // All of it again, at the next change.
+            self.book.stale.append(&mut touched);
+            self.members_stale = true;
+        }
+        result
+    }
+
+    /// What is new waits until all that it needs is there.
+    fn hold_back(&self, entries: &mut BTreeMap<MemberKey, MemberEntry>) {
+        entries.retain(|key, entry| {
+            let new = self.book.entries.get(key) != Some(entry);
+            if new && entry.flags & MEMBER_STATED != 0 {
+                entry.flags |= MEMBER_ABSENT;
+            }
+            !new || entry.flags & MEMBER_STATED != 0
+        });
     }
 
     /// The configuration's members are these from now on.
@@ -133,6 +171,7 @@ impl Control {
     /// The kernel refuses a change of the program's maps.
     pub fn set_members(&mut self, members: Vec<config::Member>) -> Result<(), Error> {
         self.settings.members = members;
+        self.members_stale = true;
         self.follow_members()
     }
 
@@ -161,20 +200,19 @@ impl Control {
         found
     }
 
-    fn is_wanted(&self, port: &PortState, m: &MemberState, wanted: &[Wanted]) -> bool {
-        wanted.iter().any(|w| {
-            w.link == Some((port.ns, port.ifindex))
-                && self.whole(w.parent) == Some((m.parent, m.parent_generation))
-                && (w.how, w.stated, w.bridge) == (m.how, m.stated, m.bridge)
-        })
-    }
-
-    fn drop_unwanted(&mut self, wanted: &[Wanted]) -> Result<BTreeSet<NsId>, Error> {
+    fn drop_unwanted(&mut self, wanted: &[Wanted]) -> BTreeSet<NsId> {
+        let parent = |w: &Wanted| Some((w.link?, self.whole(w.parent)?));
+        let as_they_should_be: HashSet<_> =
+            wanted.iter().filter_map(|w| Some((parent(w)?, (w.how, w.stated, w.bridge)))).collect();
+        let is_wanted = |p: &PortState, m: &MemberState| {
+            let parent = ((p.ns, p.ifindex), (m.parent, m.parent_generation));
+            as_they_should_be.contains(&(parent, (m.how, m.stated, m.bridge)))
+        };
         let gone: Vec<(PortId, NsId)> = self
             .ports
             .iter()
             .filter(|(_, p)| match &p.part {
-                Use::Member(m) => !self.is_wanted(p, m, wanted),
+                Use::Member(m) => !is_wanted(p, m),
                 Use::Whole | Use::FarEnd(_) => false,
             })
             .map(|(i, p)| (PortId(i as u16), p.ns))
@@ -182,7 +220,7 @@ impl Control {
         let ids: Vec<PortId> = gone.iter().map(|(id, _)| *id).collect();
         self.remove_ports(&ids);
         self.book.unsettled.extend(gone.iter().map(|(_, ns)| *ns));
-        Ok(gone.into_iter().map(|(_, ns)| ns).collect())
+        gone.into_iter().map(|(_, ns)| ns).collect()
     }
 
     /// Ports that stand in the way: a macvlan that was one by itself, a stand-in, or a
@@ -190,7 +228,7 @@ impl Control {
     fn free_for_members(&mut self, wanted: &[Wanted]) {
         let ours = |w: &&Wanted| w.stated || self.whole(w.parent).is_some();
         let members = wanted.iter().filter(ours).filter_map(|w| w.link);
-        let mut in_the_way: Vec<Device> =
+        let mut in_the_way: BTreeSet<Device> =
             members.filter(|device| self.whole(*device).is_some()).collect();
         for (_, port) in self.ports.iter() {
             let device = (port.ns, port.ifindex);
@@ -199,8 +237,8 @@ impl Control {
                 Use::Whole => Use::Whole,
                 Use::FarEnd(of) => Use::FarEnd(*of),
             };
-            if is != self.use_of(device) && !in_the_way.contains(&device) {
-                in_the_way.push(device);
+            if is != self.use_of(device) {
+                in_the_way.insert(device);
             }
         }
         for (ns, ifindex) in in_the_way {
@@ -227,10 +265,20 @@ impl Control {
         let netns = state.netns.clone();
         let Some(link) = state.mirror.links.get(&ifindex).cloned() else { return Ok(Vec::new()) };
         if !w.stated && !self.still_lies(ns, &link) {
+            self.members_stale = true;
             return Ok(Vec::new());
         }
-        let full = Error::PortsFull(usize::from(self.settings.max_ports));
-        let (index, generation) = self.ports.next().ok_or(full)?;
+        let Some((index, generation)) = self.ports.next() else {
+            // Others are not to suffer: those that are not stated are the kernel's, and
+            // those that are, are nobody's.
+            if !std::mem::replace(&mut self.book.told_full, true) {
+                let full = Error::PortsFull(usize::from(self.settings.max_ports));
+                let (netns, link) = (netns.name(), link.name);
+                warn!(netns, link, error = told(&full), "not a member, nor will others be");
+            }
+            return Ok(Vec::new());
+        };
+        self.book.told_full = false;
         let (id, generation) = (PortId(index as u16), Generation(generation));
         self.bpf.clear_counters(id).map_err(Error::Map)?;
         let base = self.totals_of(id)?;

@@ -315,13 +315,13 @@ impl Mirror {
 
     fn link(&mut self, mut link: Link) -> Dirty {
         let (ifindex, up, carrier) = (link.ifindex, link.up, link.carrier);
-        self.pair(&link);
+        let paired = self.pair(&link);
         // A new MTU becomes IPv6's too, but only after the message was sent.
         let new_mtu = self.links.get(&ifindex).is_some_and(|old| old.mtu != link.mtu);
         link.mtu6 = link.mtu6.map(|m| if new_mtu { link.mtu } else { m.min(link.mtu) });
         let old = self.links.insert(ifindex, link);
         let changed = old.as_ref() != self.links.get(&ifindex);
-        let mut dirty = Dirty { links: true, ..Dirty::default() }.when(changed);
+        let mut dirty = Dirty { links: true, ..Dirty::default() }.when(changed || paired);
         if !up {
             // Also where it was down before: a replayed route may have come back.
             dirty = dirty.and(self.device_down(ifindex));
@@ -332,15 +332,16 @@ impl Mirror {
     }
 
     /// A veth's first end is told of before it has a second, and not again: the
-    /// second's message says it for both.
-    fn pair(&mut self, link: &Link) {
+    /// second's message says it for both. True: that was news.
+    fn pair(&mut self, link: &Link) -> bool {
         let (LinkKind::Veth, Some(peer), None) = (&link.kind, link.peer, link.peer_nsid) else {
-            return;
+            return false;
         };
-        if let Some(other) = self.links.get_mut(&peer)
-            && other.kind == LinkKind::Veth
-        {
-            other.peer = Some(link.ifindex);
+        match self.links.get_mut(&peer) {
+            Some(other) if other.kind == LinkKind::Veth => {
+                other.peer.replace(link.ifindex) != Some(link.ifindex)
+            }
+            _ => false,
         }
     }
 

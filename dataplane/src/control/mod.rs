@@ -40,6 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hashbrown::HashMap;
 use tracing::warn;
 
 pub use devices::{Seen, check, first_namespace};
@@ -77,6 +78,10 @@ pub struct Control {
     book: members::Book,
     /// Which namespace another means by a number.
     known: members::Known,
+    /// Something changed that decides which members there are.
+    members_stale: bool,
+    /// The namespaces by what the kernel knows them by.
+    by_cookie: HashMap<NetnsCookie, NsId>,
     closer: Closer,
     /// Ports that are being closed.
     closing: BTreeMap<Ticket, ClosingPort>,
@@ -124,6 +129,8 @@ impl Control {
             world: World::default(),
             book: members::Book::default(),
             known: members::Known::default(),
+            members_stale: true,
+            by_cookie: HashMap::new(),
             closer,
             closing: BTreeMap::new(),
             waiting: Vec::new(),
@@ -213,8 +220,7 @@ impl Control {
     }
 
     fn by_cookie(&self, cookie: NetnsCookie) -> Option<NsId> {
-        let found = self.namespaces.iter().find(|(_, n)| n.netns.cookie() == cookie);
-        found.map(|(i, _)| self.ns_id(i))
+        self.by_cookie.get(&cookie).copied()
     }
 
     fn namespace(&self, ns: NsId) -> Option<&NamespaceState> {

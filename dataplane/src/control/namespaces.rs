@@ -103,8 +103,8 @@ impl Control {
     /// Part `slot`.
     pub(super) fn take_slot(&mut self, ns: NsId, seed: &mut Seed) -> Result<(), Error> {
         let Some((netns, mirror, rule)) = seed.0.take() else { return Ok(()) };
-        let same = |n: &NamespaceState| n.netns.cookie() == netns.cookie();
-        if let Some((_, n)) = self.namespaces.iter().find(|(_, n)| same(n)) {
+        let same = self.by_cookie(netns.cookie());
+        if let Some(n) = same.and_then(|ns| self.namespace(ns)) {
             return Err(Error::SameNamespace {
                 first: n.netns.name().to_owned(),
                 second: netns.name().to_owned(),
@@ -112,6 +112,8 @@ impl Control {
         }
         info!(netns = netns.name(), cookie = netns.cookie().0, id = %ns, "namespace");
         warn_of_bypass(&netns, &rule);
+        self.by_cookie.insert(netns.cookie(), ns);
+        self.members_stale = true;
         self.namespaces.put(NamespaceState {
             netns,
             rule,
@@ -138,6 +140,8 @@ impl Control {
         if let Some(state) = self.namespaces.take(usize::from(ns.index)) {
             info!(netns = state.netns.name(), "namespace let go");
             self.known.forget(state.netns.cookie());
+            self.by_cookie.remove(&state.netns.cookie());
+            self.members_stale = true;
         }
     }
 
@@ -181,6 +185,7 @@ impl Control {
         if let Some(n) = self.namespace_mut(ns) {
             n.mirror = mirror;
             n.stale = Which::ALL;
+            self.members_stale = true;
         }
     }
 
@@ -204,6 +209,7 @@ impl Control {
         let apply = |sum: Dirty, event| sum.and(n.mirror.apply(event));
         let dirty = events.into_iter().fold(relinked, apply);
         n.stale = n.stale.and(dirty.into());
+        self.members_stale |= dirty.links | dirty.hooks;
         dirty
     }
 
@@ -253,7 +259,11 @@ impl Control {
         let Some(mut link) = self.next_wanted(ns, now) else { return Ok(false) };
         if link.part.is_some() {
             // A part of a port is a member of it rather than a port by itself.
-            self.follow_members()?;
+            match self.follow_members() {
+                Err(e) if strict => return Err(e),
+                Err(e) => warn!(error = told(&e), "members"),
+                Ok(()) => {}
+            }
             let Some(next) = self.next_wanted(ns, now) else { return Ok(false) };
             link = next;
         }

@@ -169,6 +169,7 @@ impl Control {
             base,
             part,
         });
+        self.members_stale = true;
         Ok(id)
     }
 
@@ -273,6 +274,7 @@ impl Control {
     /// and the ports' slots are free after that ([`Control::closed`]).
     pub(super) fn remove_ports(&mut self, ports: &[PortId]) {
         let ports = &self.detach_members(ports);
+        self.members_stale |= !ports.is_empty();
         for id in ports {
             self.switch_off(*id);
         }
@@ -351,6 +353,8 @@ impl Control {
             n.retired = std::mem::take(&mut n.retired).plus(&now.since(&port.counted));
         }
         self.ports.release(port.id.index());
+        // A member may have waited for the number.
+        self.members_stale = true;
     }
 
     pub(super) fn wait_for_closing(&mut self, ns: NsId) {

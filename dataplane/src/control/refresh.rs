@@ -54,8 +54,8 @@ impl Control {
     /// # Errors
     /// The kernel refuses a change of the program's maps.
     pub fn refresh(&mut self, ns: NsId) -> Result<(), Error> {
-        self.follow_members()?;
-        self.refresh_batch(&[ns])
+        // What is not as it should be with members is not the namespace's fault.
+        self.follow_members().and(self.refresh_batch(&[ns]))
     }
 
     /// Publishes namespaces of which members are new or gone.
@@ -234,7 +234,7 @@ impl Control {
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
         let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
-        for p in &compiled.ports {
+        for p in compiled.ports.iter().filter(|p| !self.is_unsafe(p.port)) {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
             let tags = match &port.part {
                 Use::Member(m) => m.how.tags().len() as u32,

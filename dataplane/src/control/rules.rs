@@ -64,6 +64,7 @@ impl Control {
             }
             n.rule = rule;
             n.stale = Which::ALL;
+            self.members_stale = true;
         }
     }
 
@@ -71,6 +72,8 @@ impl Control {
     pub fn set_name(&mut self, ns: NsId, netns: Arc<Netns>) {
         if let Some(n) = self.namespace_mut(ns).filter(|n| n.netns.cookie() == netns.cookie()) {
             n.netns = netns;
+            // Members are stated by name.
+            self.members_stale = true;
         }
     }
 }

@@ -62,7 +62,11 @@ impl Daemon<'_> {
                     return leave(signal);
                 }
             }
-            self.control.refresh(ns)?;
+            match self.control.refresh(ns) {
+                Err(e) if start.strict => return Err(e.into()),
+                Err(e) => warn!(error = told(&e), "publishing a namespace"),
+                Ok(()) => {}
+            }
             progress.one_more();
         }
         self.announce();

@@ -12,6 +12,9 @@ use nsplane_abi::{
 use crate::packet::Packet;
 use crate::{globals, maps, skb};
 
+const NO_TAG: MemberTag =
+    MemberTag { generation: 0, vlan_proto: 0, vlan_tci: 0, selector: 0, reserved: 0 };
+
 /// Whose a frame is, and what goes with that.
 pub(crate) struct Owner {
     /// The namespace.
@@ -32,14 +35,7 @@ impl Owner {
     /// The port itself.
     #[inline(always)]
     pub(crate) fn port(port: u32) -> Self {
-        Self {
-            ns: globals::NS.load(),
-            number: port,
-            flags: 0,
-            tag: MemberTag { generation: 0, vlan_proto: 0, vlan_tci: 0, selector: 0, reserved: 0 },
-            skip: 0,
-            stated: false,
-        }
+        Self { ns: globals::NS.load(), number: port, flags: 0, tag: NO_TAG, skip: 0, stated: false }
     }
 
     /// Makes it the member that the frame belongs to, and returns the member's settings;
@@ -54,7 +50,9 @@ impl Owner {
     ) -> Option<Result<&'static PortConf, PassReason>> {
         let entry = self.entry(ctx, port_flags, packet, skb)?;
         if entry.parent != globals::GENERATION.load() {
-            // Of the port that had the number before.
+            // Of the port that had the number before: nothing that it said counts.
+            self.skip = 0;
+            self.tag = NO_TAG;
             return None;
         }
         self.stated = entry.flags & MEMBER_STATED != 0;

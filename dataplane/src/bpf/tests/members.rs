@@ -154,6 +154,11 @@ fn nothing_of_a_stated_vlan_passes() {
     assert_eq!(b.run(&third), (XDP_DROP, MEMBER, "not_ip"));
     // The port's own frames are as ever.
     assert_eq!(b.run(&V4), (XDP_PASS, PORT, "no_socket"));
+    // Of the slot's use before: tagged still, and so not the port's to route.
+    let before = MemberEntry { parent: 1, ..entry(MEMBER_STATED) };
+    b.member(&MemberKey::vlan(port, (DOT1Q, 7), (0, 0)), &before);
+    let to_port = [&V4[..12], &[0x81, 0, 0, 7], &V4[12..]].concat();
+    assert_eq!(b.run(&to_port), (XDP_PASS, PORT, "not_ip"));
     // Nobody there: not the port's either.
     let absent = MemberEntry { flags: MEMBER_STATED | MEMBER_ABSENT, ..entry(0) };
     b.member(&MemberKey::vlan(port, tags[0], (0, 0)), &absent);

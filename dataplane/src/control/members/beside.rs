@@ -42,8 +42,12 @@ impl Control {
                 changed.insert(ns);
             }
         }
+        if changed.is_empty() {
+            return Ok(());
+        }
         let changed: Vec<NsId> = changed.into_iter().collect();
-        self.refresh_with_members(&changed)
+        // One of them may have a port by now whose members are not told apart yet.
+        self.follow_members().and(self.refresh_with_members(&changed))
     }
 
     /// The neighbours of those of the namespace's members that have others beside them.

@@ -48,6 +48,7 @@ impl Control {
 
     /// A device was refused: what would have been its members may become ports.
     pub(in crate::control) fn break_promises(&mut self) {
+        self.members_stale = true;
         let promised = std::mem::take(&mut self.book.promised);
         self.book.unsettled.extend(promised.into_iter().map(|(ns, _)| ns));
     }

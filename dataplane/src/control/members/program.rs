@@ -1,7 +1,8 @@
 //! Members in the program's maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use hashbrown::HashSet;
 use nsplane_abi::member::{
     BY_MAC, BY_QUEUE, BY_VLAN, MEMBER_ABSENT, MEMBER_STATED, MemberEntry, MemberKey,
 };
@@ -12,7 +13,13 @@ use super::wanted::Wanted;
 use crate::control::Control;
 use crate::control::error::{Error, told};
 use crate::control::ports::Use;
-use crate::id::PortId;
+use crate::id::{Generation, NsId, PortId};
+
+/// Stated to be somebody's who is not there: dropped.
+fn absent(parent: Generation) -> MemberEntry {
+    let flags = MEMBER_STATED | MEMBER_ABSENT;
+    MemberEntry { flags, parent: parent.0, ..MemberEntry::default() }
+}
 
 impl Control {
     /// What the program's map should hold.
@@ -23,9 +30,7 @@ impl Control {
         let mut entries = BTreeMap::new();
         for w in wanted.iter().filter(|w| w.stated) {
             if let Some((parent, generation)) = self.whole(w.parent) {
-                let flags = MEMBER_STATED | MEMBER_ABSENT;
-                let absent = MemberEntry { flags, parent: generation.0, ..MemberEntry::default() };
-                entries.insert(w.how.key(parent), absent);
+                entries.insert(w.how.key(parent), absent(generation));
             }
         }
         for (i, port) in self.ports.iter() {
@@ -47,35 +52,85 @@ impl Control {
         &mut self,
         wanted: BTreeMap<MemberKey, MemberEntry>,
     ) -> Result<(), Error> {
-        let old = std::mem::take(&mut self.book.entries);
-        for key in old.keys().filter(|k| !wanted.contains_key(k)) {
-            self.bpf.remove_member(key).map_err(Error::Map)?;
+        let gone = self.book.entries.keys().filter(|k| !wanted.contains_key(k));
+        let gone: Vec<MemberKey> = gone.copied().collect();
+        let mut result = Ok(());
+        for key in gone {
+            result = result.and(self.remove_entry(&key));
         }
-        for (key, entry) in wanted.iter().filter(|(k, e)| old.get(k) != Some(e)) {
-            self.bpf.set_member(key, entry).map_err(Error::Map)?;
+        for (key, entry) in wanted {
+            result = result.and(self.set_entry(key, entry));
         }
-        self.book.entries = wanted;
+        result
+    }
+
+    /// What is remembered of the map changes only when the map did.
+    fn set_entry(&mut self, key: MemberKey, entry: MemberEntry) -> Result<(), Error> {
+        if self.book.entries.get(&key) == Some(&entry) {
+            return Ok(());
+        }
+        self.bpf.set_member(&key, &entry).map_err(Error::Map)?;
+        self.book.entries.insert(key, entry);
         Ok(())
+    }
+
+    fn remove_entry(&mut self, key: &MemberKey) -> Result<(), Error> {
+        self.bpf.remove_member(key).map_err(Error::Map)?;
+        self.book.entries.remove(key);
+        Ok(())
+    }
+
+    /// Before anything is published: no port is live while frames that were stated to be
+    /// another's would look like its own. One whose entry the kernel refuses is off.
+    /// Returns the namespaces of the ports that changed in that.
+    pub(in crate::control) fn reserve(
+        &mut self,
+        wanted: &[Wanted],
+    ) -> (BTreeSet<NsId>, Result<(), Error>) {
+        let (mut off, mut result) = (BTreeSet::new(), Ok(()));
+        for w in wanted.iter().filter(|w| w.stated) {
+            let Some((parent, generation)) = self.whole(w.parent) else { continue };
+            let key = w.how.key(parent);
+            if self.book.entries.get(&key).is_some_and(|e| e.parent == generation.0) {
+                continue;
+            }
+            let done = self.set_entry(key, absent(generation));
+            if done.is_err() {
+                off.insert(parent);
+            }
+            result = result.and(done);
+        }
+        let before = std::mem::replace(&mut self.book.off, off);
+        let changed = before.symmetric_difference(&self.book.off);
+        let changed = changed.filter_map(|p| Some(self.ports.get(p.index())?.ns)).collect();
+        (changed, result)
+    }
+
+    /// The port would take frames for its own that were stated to be another's.
+    pub(in crate::control) fn is_unsafe(&self, port: PortId) -> bool {
+        self.book.off.contains(&port)
     }
 
     /// Before ports go: takes what leads to them or to their members out of the program's
     /// map, and returns them with their members, which go with them.
     pub(in crate::control) fn detach_members(&mut self, ports: &[PortId]) -> Vec<PortId> {
         let mut all = ports.to_vec();
+        let ports: HashSet<PortId> = ports.iter().copied().collect();
         for (i, port) in self.ports.iter() {
             let id = PortId(i as u16);
             if let Use::Member(m) = &port.part
                 && ports.contains(&m.parent)
-                && !all.contains(&id)
+                && !ports.contains(&id)
             {
                 all.push(id);
                 self.book.stale.insert(port.ns);
                 self.book.unsettled.insert(port.ns);
             }
         }
-        let of_port = |k: &MemberKey| ports.iter().any(|p| u32::from(p.0) == k.port);
+        let gone: HashSet<PortId> = all.iter().copied().collect();
+        let of_port = |k: &MemberKey| ports.contains(&PortId(k.port as u16));
         let of_member =
-            |e: &MemberEntry| e.flags & MEMBER_ABSENT == 0 && all.iter().any(|p| p.0 == e.member);
+            |e: &MemberEntry| e.flags & MEMBER_ABSENT == 0 && gone.contains(&PortId(e.member));
         let keys: Vec<(MemberKey, bool)> = self
             .book
             .entries
@@ -90,17 +145,15 @@ impl Control {
     }
 
     pub(in crate::control) fn forget_key(&mut self, key: &MemberKey) {
-        self.book.entries.remove(key);
-        if let Err(e) = self.bpf.remove_member(key) {
+        if let Err(e) = self.remove_entry(key) {
             warn!(error = told(&e), "taking a member out of the program's map");
         }
     }
 
     pub(in crate::control) fn make_absent(&mut self, key: MemberKey) {
-        let Some(entry) = self.book.entries.get_mut(&key) else { return };
+        let Some(mut entry) = self.book.entries.get(&key).copied() else { return };
         entry.flags |= MEMBER_ABSENT;
-        let entry = *entry;
-        if let Err(e) = self.bpf.set_member(&key, &entry) {
+        if let Err(e) = self.set_entry(key, entry) {
             warn!(error = told(&e), "taking a member out of the program's map");
         }
     }

@@ -6,8 +6,7 @@
 //! *stand-in* is any link of the namespace. Where that is one end of a veth, its other end
 //! is the *far end*: what the kernel sends out of the stand-in arrives there.
 
-use std::collections::BTreeMap;
-
+use hashbrown::HashSet;
 use nsplane_abi::member::MemberKey;
 use nsplane_abi::vlan::{DOT1AD, DOT1Q};
 
@@ -24,7 +23,7 @@ use crate::wire::vlan::Tags;
 pub(in crate::control) type Device = (NsId, IfIndex);
 
 /// How a member's frames are told from others of its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum How {
     /// They are to this address, and without a VLAN tag.
     Mac(Mac),
@@ -118,7 +117,8 @@ pub(super) struct Seen<'a> {
 }
 
 /// All members that there should be; of two with the same frames the first, stated ones
-/// before others. `below` says in which namespace the other end of a link lies.
+/// before others. Of two stated ones with one link the second has none: its frames are
+/// nobody's, and still not the port's own. `below` says in which namespace the other end of a link lies.
 pub(super) fn wanted(
     seen: &[Seen<'_>],
     stated: &[config::Member],
@@ -126,7 +126,7 @@ pub(super) fn wanted(
 ) -> Vec<Wanted> {
     let mut of_config: Vec<Wanted> =
         stated.iter().filter_map(|m| from_config(seen, m, below)).collect();
-    let stand_ins: Vec<Device> = of_config.iter().filter_map(|w| w.link).collect();
+    let stand_ins: HashSet<Device> = of_config.iter().filter_map(|w| w.link).collect();
     for s in seen {
         let parts = s.mirror.links.values().filter(|l| l.part.is_some());
         for link in parts.filter(|l| passed_over(s.rule, l).is_none()) {
@@ -135,16 +135,19 @@ pub(super) fn wanted(
             }
         }
     }
-    let mut taken: BTreeMap<Device, Vec<How>> = BTreeMap::new();
-    let mut links: Vec<Device> = Vec::new();
-    of_config.retain(|w| {
-        let hows = taken.entry(w.parent).or_default();
-        let first = !hows.contains(&w.how) && w.link.is_none_or(|l| !links.contains(&l));
-        if first {
-            hows.push(w.how);
-            links.extend(w.link);
+    let mut taken: HashSet<(Device, How)> = HashSet::new();
+    let mut links: HashSet<Device> = HashSet::new();
+    of_config.retain_mut(|w| {
+        if taken.contains(&(w.parent, w.how)) {
+            return false;
         }
-        first
+        if w.link.is_some_and(|l| !links.insert(l)) {
+            if !w.stated {
+                return false;
+            }
+            (w.link, w.far) = (None, None);
+        }
+        taken.insert((w.parent, w.how))
     });
     of_config
 }
@@ -232,6 +235,7 @@ fn untouched(seen: &[Seen<'_>], (ns, ifindex): Device) -> bool {
     let acts = |q: &Qdisc| q.on_ingress() || q.on_egress();
     mirror.links.get(&ifindex).is_some_and(|l| l.part.is_none() && unfit(l).is_none())
         && !mirror.qdiscs(ifindex).any(acts)
+        && !mirror.tcx.iter().any(|t| t.ifindex == ifindex && (t.ingress || t.egress))
         && !mirror.hooks.values().flatten().any(Hook::on_device)
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::control::mirror::tests::link;
-use crate::netlink::{Event, INGRESS};
+use crate::netlink::{Event, INGRESS, Tcx};
 
 const INFRA: NsId = NsId { index: 0, generation: 1 };
 const BLUE: NsId = NsId { index: 1, generation: 1 };
@@ -99,6 +99,22 @@ fn a_filter_on_the_device_below_keeps_all_with_the_kernel() {
     let filter = Qdisc { ifindex: IfIndex(2), parent: INGRESS, kind: "clsact".to_owned() };
     let _ = infra.apply(Event::Qdisc(filter));
     assert_eq!(find([&infra, &blue, &Mirror::default()], &[]), []);
+    for (at, ingress, egress) in [(2, true, false), (2, false, true), (3, true, true)] {
+        let mut infra = with([link(2, true)]);
+        let _ = infra.apply(Event::Tcx(vec![Tcx { ifindex: IfIndex(at), ingress, egress }]));
+        let found = find([&infra, &blue, &Mirror::default()], &[]);
+        assert_eq!(found.len(), usize::from(at == 3));
+    }
+}
+
+#[test]
+fn a_second_of_one_link_is_nobodys_and_not_the_ports() {
+    let (infra, blue) = (with([link(2, true)]), with([link(5, true)]));
+    let members = [stated("blue", Match::Queue(0)), stated("blue", Match::Queue(1))];
+    let found = find([&infra, &blue, &Mirror::default()], &members);
+    let seen: Vec<_> = found.iter().map(|w| (w.how, w.link, w.far)).collect();
+    let first = (How::Queue(0), Some((BLUE, IfIndex(5))), None);
+    assert_eq!(seen, [first, (How::Queue(1), None, None)]);
 }
 
 #[test]
