@@ -167,6 +167,17 @@ impl Mirror {
         mirror
     }
 
+    /// The state that a dump tells, and the changes that were queued when it was done.
+    /// [`Mirror::lost`], if one of these was.
+    #[must_use]
+    pub fn from_dump_and(dump: Vec<Event>, queued: Vec<Event>) -> Self {
+        let mut mirror = Self::from_dump(dump);
+        for event in queued {
+            let _ = mirror.apply(event);
+        }
+        mirror
+    }
+
     /// Makes one change, and whatever the kernel did silently because of it.
     pub fn apply(&mut self, event: Event) -> Dirty {
         let dirty = self.change(event);

@@ -185,6 +185,8 @@ impl Control {
         if let Some(n) = self.namespace_mut(ns) {
             n.mirror = mirror;
             n.stale = Which::ALL;
+            // What was lost may have been about any of them.
+            n.relinked.extend(n.ports.keys());
             self.members_stale = true;
         }
     }

@@ -40,6 +40,8 @@ pub struct Hook {
     pub family: Option<Family>,
     /// What it is, for the user: "nftables chain inet filter/forward".
     pub name: String,
+    /// See [`Hook::on_device`].
+    pub on_device: bool,
 }
 
 impl Hook {
@@ -54,7 +56,7 @@ impl Hook {
     /// what there is could not be read.
     #[must_use]
     pub fn on_device(&self) -> bool {
-        self.name.contains("chain netdev ") || self.name.contains("cannot be read")
+        self.on_device
     }
 
     /// Adds it to those found, unless its packets stay with the kernel already: a
@@ -80,7 +82,8 @@ pub struct Qdisc {
     pub ifindex: IfIndex,
     /// Where on the device: the root, the place for filters, or a class.
     pub parent: u32,
-    /// As tc calls it.
+    /// As tc calls it, with the option by which it does more than others of its kind:
+    /// "fq maxrate".
     pub kind: String,
 }
 
@@ -99,7 +102,9 @@ impl Qdisc {
 
     /// It may act upon packets that leave: filters them, or sends them slower than
     /// the device would. Those that only put them into an order, as every device
-    /// has one, do not count.
+    /// has one, do not count; what these drop or mark, they do because packets wait
+    /// in them, and ours do not. `cake` may shape, `codel`, `red` and `pie` are not what
+    /// a device comes with: they count.
     #[must_use]
     pub fn on_egress(&self) -> bool {
         const ORDER: [&str; 9] =
@@ -132,13 +137,14 @@ mod tests {
         let mut found = Vec::new();
         let families = [Some(Family::V4), Some(Family::V4), Some(Family::V6), None, None];
         for (i, family) in families.into_iter().enumerate() {
-            Hook { family, name: i.to_string() }.join(&mut found);
+            Hook { family, name: i.to_string(), on_device: false }.join(&mut found);
         }
         let names: Vec<&str> = found.iter().map(|h| h.name.as_str()).collect();
         assert_eq!(names, ["0", "2", "3"]);
-        let netdev = Hook { family: None, name: "nftables chain netdev t/c".to_owned() };
-        netdev.clone().join(&mut found);
-        netdev.join(&mut found);
+        let name = "nftables chain inet t/ingress".to_owned();
+        let ingress = Hook { family: None, name, on_device: true };
+        ingress.clone().join(&mut found);
+        ingress.join(&mut found);
         assert_eq!(found.iter().filter(|h| h.on_device()).count(), 1);
         assert!(found[0].meets(Family::V4) && !found[0].meets(Family::V6));
         assert!(found[2].meets(Family::V4) && found[2].meets(Family::V6));
@@ -151,7 +157,10 @@ mod tests {
         assert_eq!(acts(q(INGRESS, "clsact")), (true, true));
         assert_eq!(acts(q(INGRESS, "ingress")), (true, false));
         assert_eq!(acts(q(ROOT, "fq_codel")), (false, false));
-        assert_eq!(acts(q(ROOT, "tbf")), (false, true));
+        assert_eq!(acts(q(ROOT, "fq")), (false, false));
+        for kind in ["tbf", "fq maxrate", "cake", "codel", "fq_pie", "pie", "red"] {
+            assert_eq!(acts(q(ROOT, kind)), (false, true), "{kind}");
+        }
         assert_eq!(acts(q(0x1_0001, "netem")), (false, true));
     }
 }

@@ -88,6 +88,13 @@ impl Look {
         self.events(&changed)
     }
 
+    /// Tells everything at the next look.
+    pub(super) fn forget(&mut self) {
+        for kept in &mut self.files {
+            kept.said = None;
+        }
+    }
+
     /// Opens what is not open and exists. A module may bring a file at any time, and
     /// take it away.
     fn open(&mut self, ns: &Netns) -> Result<(), String> {
@@ -190,7 +197,7 @@ fn table(said: &Answer, family: Family, command: &str) -> Option<Hook> {
         // What may not be looked at may hold rules.
         Err(e) => format!("{command} tables that cannot be seen: {e}"),
     };
-    Some(Hook { family: Some(family), name })
+    Some(Hook { family: Some(family), name, on_device: false })
 }
 
 fn services(said: &Answer) -> Vec<Hook> {
@@ -203,7 +210,7 @@ fn services(said: &Answer) -> Vec<Hook> {
         }
         Err(e) => format!("IPVS services that cannot be seen: {e}"),
     };
-    vec![Hook { family: None, name }]
+    vec![Hook { family: None, name, on_device: false }]
 }
 
 /// A setting that cannot be read may be on.
@@ -249,7 +256,10 @@ mod tests {
     fn only_what_changed_is_told() {
         let Ok(ns) = Netns::private("hm-look", false) else { return println!("needs root") };
         let mut look = Look::default();
-        assert!(look.look(&ns).len() >= 2);
+        let all = look.look(&ns);
+        assert!(all.len() >= 2);
         assert_eq!(look.look(&ns), []);
+        look.forget();
+        assert_eq!(look.look(&ns), all);
     }
 }

@@ -104,6 +104,13 @@ impl Monitor {
         }
     }
 
+    /// To be called before a dump. What has no notices is told when it is not as it was
+    /// told before; who takes over a dump instead may have been told another thing.
+    /// So all of it is told again.
+    pub fn forget(&mut self) {
+        self.hooks.forget();
+    }
+
     /// What is queued now, without waiting; the replay after a dump.
     ///
     /// # Errors
@@ -117,6 +124,7 @@ impl Monitor {
             done = scratch::with(|buffer| drain(socket, buffer, &mut events, tally))
                 .map_err(|source| self.failed("recv", source))?;
         }
+        self.notice_devices(&events);
         Ok(events)
     }
 

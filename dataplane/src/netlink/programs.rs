@@ -90,6 +90,11 @@ impl Programs {
         events
     }
 
+    /// Tells everything at the next look.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// Asks at the next look: the namespace has another device.
     pub(super) fn ask_again(&mut self) {
         self.asked = None;
@@ -195,7 +200,8 @@ impl Host {
         }
         if let Some(why) = &self.refused {
             let name = format!("BPF programs that cannot be seen: {why}");
-            Hook { family: None, name }.join(&mut found);
+            // Nor can those on tcx.
+            Hook { family: None, name, on_device: true }.join(&mut found);
         }
         found
     }
@@ -205,7 +211,7 @@ impl Host {
 fn netfilter(pf: u32, hook: u32) -> Option<Hook> {
     let (_, family) = FAMILIES.into_iter().find(|(number, _)| *number == pf)?;
     let name = "a BPF program on a netfilter hook, of this namespace or another".to_owned();
-    (!LOCAL.contains(&hook)).then_some(Hook { family, name })
+    (!LOCAL.contains(&hook)).then_some(Hook { family, name, on_device: false })
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ fn read(ns: &Netns, part: Part) -> Result<Event, Error> {
             Failure::Torn => "it changes faster than it can be read".to_owned(),
             Failure::Refused(e) => e.to_string(),
         };
-        vec![Hook { family: None, name: format!("{source}, which cannot be read: {why}") }]
+        let name = format!("{source}, which cannot be read: {why}");
+        vec![Hook { family: None, name, on_device: true }]
     });
     Ok(Event::Hooks(source, hooks))
 }
@@ -183,6 +184,12 @@ impl Watch {
             }
         }
         Ok(events)
+    }
+
+    /// Everything that is looked at is told again by the next look.
+    pub(super) fn forget(&mut self) {
+        self.files.forget();
+        self.programs.forget();
     }
 
     /// The namespace has another device: it may have brought programs along.

@@ -8,8 +8,10 @@
 //! The task hears it from the kernel, reads the socket empty ([`Monitor`] says why),
 //! and tells control. Control leaves the namespace to the kernel from there on, so that
 //! nothing is forwarded by what may be wrong, and asks the task to dump: on another
-//! thread, for it may take long, while the socket keeps what changes meanwhile. The
-//! dump travels the same channel, before whatever is read after it.
+//! thread, for it may take long, while the socket keeps what changes meanwhile. When
+//! it is done, the socket is read again before control has it: were changes lost
+//! during the dump, it is wrong already, and made anew. The dump travels the same
+//! channel, before whatever is read after it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -120,33 +122,43 @@ impl Reader {
 
     /// All of the state. What changes faster than it can be read, as under a storm of
     /// changes, is tried again: meanwhile the kernel forwards.
-    async fn dump(&self) -> Result<FromKernel, netlink::Error> {
+    async fn dump(&mut self) -> Result<FromKernel, netlink::Error> {
         let mut wait = SHORTEST_WAIT;
         loop {
+            self.monitor.forget();
             let netns = self.netns.clone();
-            let dumped = spawn_blocking(move || netlink::dump(&netns).map(Mirror::from_dump)).await;
-            match dumped {
-                Ok(Err(netlink::Error::Unsteady { .. })) => {
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-                Ok(done) => return done.map(|mirror| FromKernel::State(self.ns, Box::new(mirror))),
+            let dumped = spawn_blocking(move || netlink::dump(&netns)).await;
+            let mirror = match dumped {
+                Ok(dumped) => over(dumped, &mut self.monitor)?,
                 Err(e) => std::panic::resume_unwind(e.into_panic()),
+            };
+            if !mirror.lost {
+                return Ok(FromKernel::State(self.ns, Box::new(mirror)));
             }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 }
 
-/// Subscribes to a namespace, then dumps it: what changes in between is heard
-/// again and applied over the dump.
+/// What was dumped, with what changed meanwhile. [`Mirror::lost`]: it has to be dumped
+/// again.
+fn over(
+    dumped: Result<Vec<Event>, netlink::Error>,
+    monitor: &mut Monitor,
+) -> Result<Mirror, netlink::Error> {
+    match dumped {
+        Ok(dumped) => Ok(Mirror::from_dump_and(dumped, monitor.queued()?)),
+        Err(netlink::Error::Unsteady { .. }) => Ok(Mirror { lost: true, ..Mirror::default() }),
+        Err(e) => Err(e),
+    }
+}
+
+/// Subscribes to a namespace, then dumps it. Where it changed faster than it can be
+/// read, it is dumped again while the kernel forwards.
 pub(super) fn subscribe_and_dump(netns: &Arc<Netns>) -> Result<(Monitor, Mirror), control::Error> {
-    let monitor = Monitor::open(netns)?;
-    let mirror = match netlink::dump(netns) {
-        Ok(events) => Mirror::from_dump(events),
-        // It is tried again while the kernel forwards.
-        Err(netlink::Error::Unsteady { .. }) => Mirror { lost: true, ..Mirror::default() },
-        Err(e) => return Err(e.into()),
-    };
+    let mut monitor = Monitor::open(netns)?;
+    let mirror = over(netlink::dump(netns), &mut monitor)?;
     Ok((monitor, mirror))
 }
 

@@ -406,7 +406,8 @@ pub(super) fn forwarding() -> Mirror {
 #[test]
 fn a_hook_leaves_its_family_to_the_kernel() {
     let mut m = forwarding();
-    let hook = Hook { family: Some(Family::V4), name: "nftables chain ip t/c".to_owned() };
+    let name = "nftables chain ip t/c".to_owned();
+    let hook = Hook { family: Some(Family::V4), name, on_device: false };
     assert!(m.apply(Event::Hooks(HookSource::Nftables, vec![hook.clone()])).hooks);
     let c = run(&m);
     assert_eq!(c.stays_with_kernel_v4.as_deref(), Some("nftables chain ip t/c"));

@@ -26,7 +26,7 @@ fn change() -> impl Strategy<Value = Event> {
         mac: Some(Mac([2, 0, 0, 0, 1, n])),
         state: if stale { 4 } else { 2 },
     });
-    let hook = Hook { family: Some(Family::V4), name: "a hook".to_owned() };
+    let hook = Hook { family: Some(Family::V4), name: "a hook".to_owned(), on_device: false };
     prop_oneof![
         4 => route.clone().prop_map(|r| Event::Route(r, Insert::Replace)),
         2 => route.prop_map(Event::RouteGone),

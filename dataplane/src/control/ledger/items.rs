@@ -115,7 +115,7 @@ pub static ITEMS: &[Item] = &[
         .or(Bypass::Tc),
     kernel("shaping", Scope::Device, Watched::Notice, find::shapers)
         .says(
-            "queueing disciplines that do more than order packets (tbf, htb, netem, ...)",
+            "queueing disciplines that do more than order packets (tbf, htb, netem, cake, fq with `maxrate`, ...)",
             "what nsplane sends does not go through them",
         )
         .or(Bypass::Tc),
@@ -182,8 +182,8 @@ pub static ITEMS: &[Item] = &[
     ),
     harmless("conntrack", Scope::Packets).says(
         "connection tracking for chains of the hooks input and output",
-        "no rule that a forwarded packet meets reads it; nsplane's flows are not in its table, and \
-         fragments are forwarded as they are",
+        "no rule that a forwarded packet meets reads it. Not the same: the kernel would track these packets \
+         too, put their fragments together, and drop new flows while the table is full; nsplane does not",
     ),
     harmless("xfrm-switches", Scope::Packets)
         .says("`disable_policy`, `disable_xfrm`", "mean something where there are policies: see `xfrm`"),

@@ -33,7 +33,7 @@ fn set(family: Family, scope: netlink::Scope, what: fn(&mut Netconf)) -> Event {
 }
 
 fn hooks(source: HookSource, family: Option<Family>) -> Event {
-    Event::Hooks(source, vec![Hook { family, name: "a hook".to_owned() }])
+    Event::Hooks(source, vec![Hook { family, name: "a hook".to_owned(), on_device: false }])
 }
 
 fn qdisc(parent: u32, kind: &str) -> Event {

@@ -265,9 +265,20 @@ fn what_cannot_be_read_or_was_lost_asks_for_a_dump() {
 }
 
 #[test]
+fn a_dump_and_what_changed_meanwhile() {
+    let routed = |dst: &str| Event::Route(route(dst, &[hop(1, None)]), Insert::Replace);
+    let dump = || vec![Event::Link(link(1, true)), routed("10.1.0.0/16")];
+    let gone = Event::RouteGone(route("10.1.0.0/16", &[hop(1, None)]));
+    let m = Mirror::from_dump_and(dump(), vec![gone.clone()]);
+    assert!(!m.lost);
+    assert_eq!(m, Mirror::from_dump(vec![Event::Link(link(1, true))]));
+    assert!(Mirror::from_dump_and(dump(), vec![gone, Event::Overrun]).lost);
+}
+
+#[test]
 fn hooks_of_a_source_are_replaced_whole() {
     let mut m = two_links();
-    let hook = |family, name: &str| Hook { family, name: name.to_owned() };
+    let hook = |family, name: &str| Hook { family, name: name.to_owned(), on_device: false };
     let v6 = hook(Some(Family::V6), "a");
     assert!(m.apply(Event::Hooks(HookSource::Nftables, vec![v6.clone()])).hooks);
     assert!(!m.apply(Event::Hooks(HookSource::Nftables, vec![v6.clone()])).any());

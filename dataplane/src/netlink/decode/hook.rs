@@ -35,6 +35,8 @@ const NFTA_FLOWTABLE_TABLE: u16 = 1;
 const NFTA_FLOWTABLE_NAME: u16 = 2;
 /// `NF_INET_LOCAL_IN` and `NF_INET_LOCAL_OUT`: what is forwarded meets neither.
 const LOCAL: [u32; 2] = [1, 3];
+/// `NF_INET_INGRESS`: of a device, in front of everything that tells frames apart.
+const INGRESS_OF_DEVICE: u32 = 5;
 
 /// `XFRM_MSG_NEWPOLICY` and `XFRM_MSG_GETDEFAULT` of include/uapi/linux/xfrm.h.
 const NEWPOLICY: u16 = 0x13;
@@ -46,6 +48,10 @@ const DIRECTIONS: [(u8, &str); 2] = [(1, "out"), (2, "fwd")];
 const BLOCK: u8 = 1;
 
 const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_FQ_FLOW_MAX_RATE: u16 = 7;
+/// Such a rate is none.
+const UNLIMITED: u32 = u32::MAX;
 
 /// True: after this notice of nftables the base chains may be others.
 pub(in super::super) fn changes_chains(kind: u16) -> bool {
@@ -86,7 +92,10 @@ fn chain_hook(payload: &[u8]) -> Result<Option<Hook>, Skip> {
     if head[0] != nfproto::NETDEV && LOCAL.contains(&number) {
         return Ok(None);
     }
-    Ok(Some(Hook { family, name: format!("nftables chain {called} {table}/{name}") }))
+    let on_device =
+        head[0] == nfproto::NETDEV || head[0] == nfproto::INET && number == INGRESS_OF_DEVICE;
+    let name = format!("nftables chain {called} {table}/{name}");
+    Ok(Some(Hook { family, name, on_device }))
 }
 
 fn hook_number(hook: Value<'_>) -> Result<u32, Skip> {
@@ -122,7 +131,8 @@ fn flowtable_hook(payload: &[u8]) -> Result<Hook, Skip> {
             _ => {}
         }
     }
-    Ok(Hook { family, name: format!("nftables flowtable {table}/{name}") })
+    // It takes its packets from its devices' ingress, whatever its family.
+    Ok(Hook { family, name: format!("nftables flowtable {table}/{name}"), on_device: true })
 }
 
 /// A message of a dump of IPsec policies. One that cannot be read may hold any packet.
@@ -153,7 +163,7 @@ fn policy_hook(payload: &[u8]) -> Result<Option<Hook>, Skip> {
         let (dst, src) = (addr(0)?, addr(16)?);
         name = format!("{name} src {src}/{} dst {dst}/{}", head[43], head[42]);
     }
-    Ok(Some(Hook { family, name }))
+    Ok(Some(Hook { family, name, on_device: false }))
 }
 
 /// `struct xfrm_userpolicy_default`: in, fwd, out.
@@ -163,12 +173,14 @@ fn default_hook(payload: &[u8]) -> Result<Option<Hook>, Skip> {
     Ok(blocked.map(|(direction, _)| Hook {
         family: None,
         name: format!("xfrm default policy {direction} block"),
+        on_device: false,
     }))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "stands in for a hook that may be none")]
 fn unreadable(what: &str) -> Option<Hook> {
-    Some(Hook { family: None, name: format!("{what} that could not be read") })
+    let name = format!("{what} that could not be read");
+    Some(Hook { family: None, name, on_device: true })
 }
 
 /// A queueing discipline's message.
@@ -176,12 +188,30 @@ pub(super) fn qdisc(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     let (head, rest) = split::<20>(payload)?;
     let mut qdisc =
         Qdisc { ifindex: IfIndex(word(&head, 4)?), parent: word(&head, 12)?, kind: String::new() };
+    let mut options = None;
     for attr in rest.attrs() {
-        if let (TCA_KIND, v) = attr? {
-            qdisc.kind = v.text();
+        match attr? {
+            (TCA_KIND, v) => qdisc.kind = v.text(),
+            (TCA_OPTIONS, v) => options = Some(v),
+            _ => {}
         }
     }
+    // Without that option it paces sockets only, which ours do not come from
+    // (net/sched/sch_fq.c, `fq_dequeue`).
+    if qdisc.kind == "fq" && max_rate(options)? != Some(UNLIMITED) {
+        qdisc.kind.push_str(" maxrate");
+    }
     Ok(if gone { Event::QdiscGone(qdisc) } else { Event::Qdisc(qdisc) })
+}
+
+fn max_rate(options: Option<Value<'_>>) -> Result<Option<u32>, Skip> {
+    let Some(options) = options else { return Ok(None) };
+    for attr in options.attrs() {
+        if let (TCA_FQ_FLOW_MAX_RATE, v) = attr? {
+            return v.u32().map(Some);
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -221,6 +251,9 @@ mod tests {
             assert_eq!(name(nfproto::INET, hook), found(None, "inet"));
         }
         assert_eq!(name(nfproto::INET, 5), found(None, "inet"), "ingress");
+        let on_device = |family, hook| a_chain(family, Some(hook)).unwrap().on_device();
+        assert!(on_device(nfproto::INET, 5) && on_device(nfproto::NETDEV, 0));
+        assert!(!on_device(nfproto::INET, 2) && !on_device(nfproto::IPV4, 0));
         for hook in [0, 1] {
             assert_eq!(name(nfproto::NETDEV, hook), found(None, "netdev"));
         }
@@ -238,6 +271,7 @@ mod tests {
         let found = |family| read(&raw(kind, &[family, 0, 0, 0], &named), flowtable).unwrap();
         assert_eq!(found(nfproto::INET).name, "nftables flowtable t/f");
         assert_eq!(found(nfproto::IPV6).family, Some(Family::V6));
+        assert!(found(nfproto::INET).on_device() && found(nfproto::IPV4).on_device());
         assert!(read(&raw(kind, &[1], &[]), flowtable).unwrap().name.contains("could not be"));
         assert_eq!(read(&raw(CHAIN, &[2, 0, 0, 0], &named), flowtable), None);
     }
@@ -302,6 +336,29 @@ mod tests {
         assert_eq!(one(36, &head[..8]), None);
         head[12..16].copy_from_slice(&INGRESS.to_ne_bytes());
         assert!(matches!(one(36, &head), Some(Event::Qdisc(q)) if q.on_ingress()));
+    }
+
+    #[test]
+    fn a_pacing_fq() {
+        let kind_of = |options: &[(u16, &[u8])]| {
+            let mut attrs: Vec<(u16, &[u8])> = vec![(TCA_KIND, b"fq\0")];
+            attrs.extend(options);
+            let datagram = raw(36, &[0; 20], &attrs);
+            match qdisc(messages(&datagram).0[0].payload, false) {
+                Ok(Event::Qdisc(q)) => q.kind,
+                other => panic!("{other:?}"),
+            }
+        };
+        // A buckets' number in front, as others are in the kernel's.
+        let options = |rate: u32| {
+            let mut nested = vec![8, 0, 8, 0, 10, 0, 0, 0, 8, 0, 7, 0];
+            nested.extend(rate.to_ne_bytes());
+            nested
+        };
+        assert_eq!(kind_of(&[(TCA_OPTIONS, &options(UNLIMITED))]), "fq");
+        assert_eq!(kind_of(&[(TCA_OPTIONS, &options(125_000))]), "fq maxrate");
+        assert_eq!(kind_of(&[(TCA_OPTIONS, &[])]), "fq maxrate", "it may have one");
+        assert_eq!(kind_of(&[]), "fq maxrate");
     }
 
     proptest! {

@@ -63,6 +63,12 @@ fn nftables_chains_come_and_go() {
         f.expect(&space, &words, Some(&name), Some(&name));
         f.expect(&space, "nft flush ruleset", None, None);
     }
+    let inet = Some("nftables chain inet t/c");
+    f.expect(&space, "nft add table inet t", None, None);
+    let chain = "{type filter hook ingress device hfa priority 0;}";
+    f.expect(&space, &format!("nft add chain inet t c {chain}"), inet, inet);
+    assert!(f.mirror.hook(Family::V4).unwrap().on_device());
+    f.expect(&space, "nft flush ruleset", None, None);
     // What was there before nsplane.
     space.exec("iptables-nft -A FORWARD -j DROP");
     let f = Follower::new(&space);
