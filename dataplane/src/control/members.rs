@@ -7,7 +7,7 @@
 //!      └ by VLAN 100 ───────────────────────────────────┘
 //! ```
 //! A member has a number among the ports and is, in its namespace's tables, a port like
-//! others: [`wanted`] says which there should be, what is here makes them so.
+//! others: `wanted` says which there should be, what is here makes them so.
 //!
 //! # Order
 //!

@@ -145,7 +145,7 @@ impl Control {
         }
     }
 
-    /// Lets a namespace go, with all that there is of it ([`PARTS`]). Its sockets and
+    /// Lets a namespace go, with all that there is of it (`PARTS`). Its sockets and
     /// links are closed a little later.
     pub fn remove_namespace(&mut self, ns: NsId) {
         if self.namespace(ns).is_some() {

@@ -1,10 +1,10 @@
 //! What each namespace may have of something that all use: places in a queue.
 //!
-//! A namespace may take a place as long as it has no more than [`FACTOR`] times as many as
+//! A namespace may take a place as long as it has no more than `FACTOR` times as many as
 //! are free (the dynamic threshold of switches' shared buffers: Choudhury and Hahne, 1998).
 //! So one alone gets two thirds of the places; several that want everything get the same
 //! each in the end, and leave half such a part free. Before it comes to that, while the
-//! first still have more than that, an eighth of all places is only for who has [`FEW`].
+//! first still have more than that, an eighth of all places is only for who has `FEW`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
