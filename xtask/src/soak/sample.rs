@@ -94,8 +94,10 @@ impl Sample {
     /// What must not grow, with how much of it comes and goes by itself: pages of
     /// allocators, connections of whoever asks.
     fn bounded(&self) -> [(&'static str, u64, u64); 6] {
+        // A short run is still warming up: its memory tells of gross leaks only.
+        let memory = if self.done < 1000 { 16 * 1024 } else { 2048 };
         [
-            ("resident memory (KiB)", self.rss_kib, 2048),
+            ("resident memory (KiB)", self.rss_kib, memory),
             ("descriptors", self.fds, 4),
             ("threads", self.threads, 2),
             ("eBPF programs", self.programs, 2),
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_grows_after_the_warming_up_is_found() {
-        let steady = [sample(0, 10, 1000), sample(100, 40, 9000), sample(200, 42, 10000)];
+        let steady = [sample(0, 10, 1000), sample(100, 40, 29000), sample(200, 42, 30000)];
         assert!(grown(&steady, 100).is_empty());
         assert_eq!(grown(&steady, 0).len(), 2);
         let leaking = [sample(100, 40, 9000), sample(200, 140, 9000)];
