@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cap;
 pub mod ethtool;
 pub mod limits;
+pub mod memory;
 pub mod mounts;
 pub mod netns;
 pub mod poll;
