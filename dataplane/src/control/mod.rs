@@ -15,6 +15,7 @@ pub mod closer;
 pub mod compile;
 pub mod devices;
 pub mod error;
+pub mod explain;
 pub mod following;
 pub mod ledger;
 pub mod links;

@@ -74,7 +74,7 @@ pub(crate) use hook::{INGRESS, ROOT};
 pub use look::{FILES_PERIOD, Switch};
 pub use monitor::Monitor;
 pub use programs::PROGRAMS_PERIOD;
-pub use question::Asker;
+pub use question::{Asker, RouteQuestion};
 
 /// Why the kernel's state could not be had.
 #[derive(Debug, Error)]

@@ -269,6 +269,10 @@ impl Daemon<'_> {
                 let done = self.reload();
                 done.map_or_else(|e| Response::Error(told(&e)), Response::Reloaded)
             }
+            Request::Explain(question) => {
+                let done = super::explain::explain(&self.control, question);
+                done.map_or_else(Response::Error, |e| Response::Explained(Box::new(e)))
+            }
             Request::Show { show: Subject::Selectors, .. } => {
                 Response::Ok(View::Selectors(self.discovery.view(&self.control.driven())))
             }

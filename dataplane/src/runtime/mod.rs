@@ -11,6 +11,7 @@ mod afxdp;
 mod daemon;
 mod discover;
 mod events;
+mod explain;
 mod progress;
 mod punt;
 mod reload;
