@@ -147,7 +147,7 @@ impl Kernel {
 
 /// The last message of a datagram says that it was the last.
 fn ends(mut bytes: &[u8]) -> bool {
-    while let Some(&[a, b, c, d, e, f, ..]) = bytes.first_chunk::<16>().map(|h| h.as_slice()) {
+    while let Some(&[a, b, c, d, e, f, ..]) = bytes.first_chunk::<16>().map(<[u8; 16]>::as_slice) {
         if u16::from_ne_bytes([e, f]) == NLMSG_DONE {
             return true;
         }

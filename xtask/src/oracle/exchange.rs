@@ -90,7 +90,7 @@ pub(super) fn run(plan: &Plan, nsplane: &Nsplane, show: &Show) -> Result<Outcome
         outcome: Outcome::default(),
     };
     // Most are found complete, some are followed while they are configured.
-    let early = plan.seed % 4 == 0;
+    let early = plan.seed.is_multiple_of(4);
     for (n, phase) in plan.phases.iter().enumerate() {
         let mark = n as u8 + 1;
         if n == 0 && early {

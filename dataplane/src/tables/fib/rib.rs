@@ -271,7 +271,6 @@ impl<A: Address> Rib<A> {
 
     /// Has the buckets inside of a wide prefix, the first of them at `at`, told what is
     /// around them, where `tell` says something.
-    #[expect(clippy::option_option, reason = "nothing to tell, or that nothing is around")]
     fn put_around(
         &mut self,
         at: usize,

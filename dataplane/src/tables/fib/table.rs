@@ -19,17 +19,12 @@ pub(super) const PAGE: usize = 64;
 const LANES: usize = 32;
 
 /// A table as readers see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Table<A> {
+    #[default]
     Empty,
     One(Arc<Ranges<A>>),
     Many(Arc<Many<A>>),
-}
-
-impl<A> Default for Table<A> {
-    fn default() -> Self {
-        Self::Empty
-    }
 }
 
 /// A table in buckets.

@@ -500,7 +500,7 @@ fn a_sleep_is_short_while_something_is_pending() {
             self.1.store(true, Ordering::Relaxed);
         }
     }
-    for (budget, expected) in [(0, 1), (64, 250)] {
+    for (budget, expected) in [(0, 1), (64, 1000)] {
         let mut scene = scene(1, &Setup::default());
         scene.wires[1][0].set_budget(budget);
         assert!(scene.wires[0][0].deliver(tag(PortId(0)), &across(PortId(0), false, b"")));
