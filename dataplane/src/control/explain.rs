@@ -20,7 +20,7 @@ use super::namespaces::NamespaceState;
 use super::plan::{self, Owner};
 use super::ports::PortState;
 use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{Family, Link, Prefix, Route, RouteKind, Rule};
+use crate::netlink::{Family, Link, Prefix, Route, RouteKind, Rule, RuleAction};
 use crate::netns::Netns;
 use crate::tables::{Role, World};
 
@@ -162,14 +162,26 @@ impl<'a> Place<'a> {
         program(&conf, &self.n.maps, self.ns, frame).err().unwrap_or(PassReason::Redirected)
     }
 
-    /// The kernel's rule and route that a packet meets, as far as rules that are for every
-    /// packet go; the ledger says where there are others.
+    /// The kernel's rule and route that a packet meets, where rules are for every packet;
+    /// [`Self::rules_ask`] says where they are not.
     #[must_use]
     pub fn route(&self, dst: IpAddr) -> Option<(&'a Rule, &'a Route)> {
         let family = Family::of(dst);
-        let rules = self.n.mirror.rules.iter().filter(|r| r.family == family && r.plain);
-        let met = rules.filter_map(|rule| Some((rule, self.longest(rule.table, dst)?)));
+        let rules = self.n.mirror.rules.iter().filter(|r| r.family == family);
+        let met = rules.filter_map(|rule| match rule.action {
+            RuleAction::Table(table) => Some((rule, self.longest(table, dst)?)),
+            _ => None,
+        });
         met.into_iter().find(|(_, route)| route.kind != RouteKind::Throw)
+    }
+
+    /// The family's rules ask for more of a packet than where it goes.
+    #[must_use]
+    pub fn rules_ask(&self, dst: IpAddr) -> bool {
+        match Family::of(dst) {
+            Family::V4 => self.n.compiled.policy_v4.is_some(),
+            Family::V6 => self.n.compiled.policy_v6.is_some(),
+        }
     }
 
     fn longest(&self, table: u32, dst: IpAddr) -> Option<&'a Route> {

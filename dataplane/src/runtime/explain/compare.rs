@@ -74,6 +74,7 @@ mod tests {
             kind: RouteKind::Unicast,
             prefsrc: None,
             mtu: None,
+            mtu_locked: false,
             nexthop: None,
             hops: Vec::new(),
             expires: false,
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn one_of_several_next_hops_is_as_good_as_another_in_ipv6() {
-        let hop = |n| Hop { oif: Some(IfIndex(n)), gateway: None, encap: false };
+        let hop = |n| Hop { oif: Some(IfIndex(n)), gateway: None, encap: false, weight: 1 };
         let several = Route { hops: vec![hop(1), hop(2)], ..route("fd00::", 64, 254) };
         let theirs = answer(Some(way("c0", None, "02:00:00:00:00:02")), several.clone());
         let ours = way("b0", None, "02:00:00:00:00:01");

@@ -86,9 +86,13 @@ fn worker(place: &Place<'_>, dst: IpAddr, trace: &Trace) -> Vec<(&'static str, S
         return out;
     }
     match place.route(dst) {
+        _ if place.rules_ask(dst) => {
+            let what = "gone through by what they ask for of the packet: `ip rule`, `ip route get`";
+            out.push(("rule", what.to_owned()));
+        }
         None => out.push(("rule", "no rule leads to a route".to_owned())),
         Some((rule, route)) => {
-            let table = table_name(rule.table);
+            let table = table_name(route.table);
             out.push(("rule", format!("{}: all packets, lookup {table}", rule.priority)));
             out.push(("table", table_name(route.table)));
             out.push(("prefix", shown(place, route)));
@@ -112,6 +116,10 @@ fn source(place: &Place<'_>, filter: RpFilter, back: Option<NextHop>, trace: &Tr
     };
     let back = match back {
         Some(NextHop::Forward { port, .. }) => format!("by {}", place.name(port)),
+        Some(NextHop::Elsewhere { port: Some(port) }) => format!("by {}", place.name(port)),
+        Some(NextHop::Elsewhere { port: None }) => "by a device that is no port".to_owned(),
+        Some(NextHop::Group(_)) => "by one of several devices".to_owned(),
+        Some(NextHop::Refused | NextHop::Throw) => "nowhere: the route refuses".to_owned(),
         Some(NextHop::Kernel) => "by a route of the kernel's".to_owned(),
         None => "nowhere".to_owned(),
     };
@@ -123,7 +131,10 @@ fn source(place: &Place<'_>, filter: RpFilter, back: Option<NextHop>, trace: &Tr
 fn next_hop(place: &Place<'_>, trace: &Trace) -> String {
     match trace.next_hop {
         None => "none: no route".to_owned(),
-        Some(NextHop::Kernel) => "the kernel's to follow".to_owned(),
+        Some(NextHop::Refused) => "none: the route refuses, the kernel's to answer".to_owned(),
+        Some(NextHop::Elsewhere { .. }) => "the kernel's to follow: not out of a port".to_owned(),
+        Some(NextHop::Group(_)) => "one of several".to_owned(),
+        Some(NextHop::Kernel | NextHop::Throw) => "the kernel's to follow".to_owned(),
         Some(NextHop::Forward { port, gateway, mtu }) => {
             let via = gateway.map_or_else(|| "on the link".to_owned(), |g| format!("via {g}"));
             format!("{via}, out of {}, up to {mtu} bytes", place.name(port))

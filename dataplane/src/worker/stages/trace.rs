@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use nsplane_abi::{MemberTag, Tag};
 
-use super::{Decision, Verdict, lookup};
+use super::route::{self, Out};
+use super::{Decision, Verdict};
 use crate::id::{Generation, PortId};
 use crate::stats::PuntReason;
 use crate::tables::neigh::Neigh;
@@ -36,16 +37,21 @@ pub fn trace(world: &World, port: PortId, frame: &[u8]) -> Option<Trace> {
     let mut found = Trace { decision, next_hop: None, way_back: None, neighbor: None };
     let ns = world.namespaces.get(usize::from(ingress.ns.index))?.as_deref()?;
     let Ok(packet) = super::headers(ingress, frame) else { return Some(found) };
+    let Ok(Some(out)) = route::out(ns, port, &packet) else {
+        found.next_hop = route::lookup(ns, port, &packet);
+        return Some(found);
+    };
     if ingress.rp_filter != RpFilter::Off && packet.src.is_ipv4() {
-        found.way_back = Some((ingress.rp_filter, lookup(ns, packet.src)));
+        let back = route::way_back(ns, port, &packet, out.port);
+        found.way_back = Some((ingress.rp_filter, back));
     }
     if decision.verdict == Verdict::Punt(PuntReason::SourceCheck) {
         return Some(found);
     }
-    found.next_hop = lookup(ns, packet.dst);
-    if let Some(NextHop::Forward { port, gateway, .. }) = found.next_hop {
-        found.neighbor = ns.neighbors.get(port, gateway.unwrap_or(packet.dst));
-    }
+    // Of several the one that was chosen.
+    let Out { port, gateway, mtu } = out;
+    found.next_hop = Some(NextHop::Forward { port, gateway, mtu });
+    found.neighbor = ns.neighbors.get(port, gateway.unwrap_or(packet.dst));
     Some(found)
 }
 
@@ -91,7 +97,7 @@ impl Trace {
     pub fn leads_to(&self) -> Option<(PortId, Option<IpAddr>)> {
         match self.next_hop? {
             NextHop::Forward { port, gateway, .. } => Some((port, gateway)),
-            NextHop::Kernel => None,
+            _ => None,
         }
     }
 }
