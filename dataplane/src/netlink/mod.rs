@@ -50,6 +50,7 @@ mod event;
 mod hook;
 mod look;
 mod monitor;
+mod policy;
 mod programs;
 mod question;
 mod request;
@@ -69,8 +70,11 @@ pub use dump::dump;
 pub use event::*;
 pub use hook::{Hook, HookSource, Qdisc, Tcx};
 pub(crate) use hook::{INGRESS, ROOT};
-pub use look::{FILES_PERIOD, Switch};
+pub use look::{FILES_PERIOD, Number, Switch};
 pub use monitor::Monitor;
+pub use policy::{
+    NextHopKind, NextHopObject, Ports, Rule, RuleAction, Selector, Suppress, everything,
+};
 pub use programs::PROGRAMS_PERIOD;
 pub use question::Asker;
 

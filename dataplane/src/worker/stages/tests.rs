@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::tables::{NextHop, RpFilter};
 use crate::id::{IfIndex, NsId};
 use crate::tables::Member;
 use crate::tables::fib::{Fib4, Fib6};
