@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::super::event::*;
 use super::*;
-use crate::netlink::{NextHopKind, NextHopObject, Ports, Rule, RuleAction, Suppress};
 use crate::id::{IfIndex, Mac};
+use crate::netlink::{NextHopKind, NextHopObject, Ports, Rule, RuleAction, Suppress};
 
 /// A message as another implementation writes it.
 fn bytes(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tables::{NextHop, RpFilter};
 use crate::id::{IfIndex, NsId};
 use crate::tables::Member;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
+use crate::tables::{NextHop, RpFilter};
 use crate::wire::checksum;
 use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6, port_mac, tenant_ns};
 
