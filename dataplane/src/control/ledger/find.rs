@@ -71,7 +71,8 @@ pub(super) fn policy(mirror: &Mirror) -> Vec<Use> {
             let plain = r.selector == Selector::default() && !r.suppress.any_given();
             plain && default_rules(f).contains(&(r.priority, table))
         };
-        let more = || mirror.rules.iter().filter(|r| r.family == f && !usual(r));
+        let more =
+            || mirror.rules.iter().filter(|r| r.family == f && r.unknown.is_none() && !usual(r));
         let first = more().next()?;
         let what = format!("{} rules, the first of priority {}", more().count(), first.priority);
         Some(family(f, what))

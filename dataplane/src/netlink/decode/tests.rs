@@ -81,7 +81,7 @@ fn a_plain_route() {
     assert_eq!(route.dst, Prefix { addr: [10, 1, 2, 0].into(), len: 24 });
     assert_eq!((route.priority, route.mtu, route.unknown), (7, Some(1400), false));
     let gateway = Some(IpAddr::from([10, 0, 0, 9]));
-    assert_eq!(route.hops, [Hop { oif: Some(IfIndex(3)), gateway, encap: false }]);
+    assert_eq!(route.hops, [Hop { oif: Some(IfIndex(3)), gateway, encap: false, weight: 1 }]);
 }
 
 #[test]

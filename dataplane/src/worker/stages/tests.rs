@@ -389,6 +389,7 @@ fn any_world() -> impl Strategy<Value = World> {
                                 })
                                 .collect(),
                         ),
+                        ..Namespace::default()
                     }))
                 })
                 .collect(),
