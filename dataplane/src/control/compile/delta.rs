@@ -181,8 +181,8 @@ impl Compiler<'_> {
             } else {
                 Some(self.in_one_table(family, &found, &mut kept))
             };
-            if !stays {
-                let next_hop = next_hop.filter(|_| !earlier.hides(family, *prefix));
+            // What earlier tables hide they hid before: no packet's way leads there.
+            if !stays && !earlier.hides(family, *prefix) {
                 changed |= self.put(family, *prefix, next_hop, routes)?;
             }
         }

@@ -9,7 +9,7 @@ use crate::control::mirror::Dirty;
 use crate::id::Mac;
 use crate::netlink::{
     Address, Event, Hook, HookSource, Hop, Insert, Neighbor, Netconf, Number, Qdisc, ROOT, Route,
-    Rule, RuleAction, Scope, Selector, Switch, Tcx,
+    RouteKind, Rule, RuleAction, Scope, Selector, Switch, Tcx,
 };
 use crate::tables::policy::Action;
 
@@ -119,7 +119,8 @@ fn resolved(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
 /// Without the ledger, in which more is told than what is forwarded by.
 fn tables(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
     let (rest, hops) = resolved(c);
-    (Compiled { ledger: Ledger::default(), ..rest }, hops)
+    let (kept_v4, kept_v6) = Default::default();
+    (Compiled { ledger: Ledger::default(), kept_v4, kept_v6, ..rest }, hops)
 }
 
 fn source(mirror: &Mirror) -> Source<'_> {
