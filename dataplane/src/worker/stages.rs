@@ -26,6 +26,7 @@
 
 pub mod member;
 mod route;
+pub mod trace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -116,13 +116,18 @@ impl Routes {
             .flat_map(|(_, routes)| routes)
     }
 
-    /// The routes of one prefix of a table, in the same order.
+    /// The routes of one destination in a table, in the same order.
     pub fn at(&self, table: u32, dst: Prefix) -> impl Iterator<Item = &Route> {
         let first = Key { table, dst, source: None, tos: 0, priority: 0 };
-        self.map
-            .range(first..)
-            .take_while(move |(k, _)| (k.table, k.dst) == (table, dst))
-            .flat_map(|(_, routes)| routes)
+        let here = self.map.range(first..);
+        here.take_while(move |(k, _)| (k.table, k.dst) == (table, dst)).flat_map(|(_, list)| list)
+    }
+
+    /// The route of a destination that wins over its others in the table: the one of the
+    /// least metric, the first of several.
+    #[must_use]
+    pub fn first_of(&self, table: u32, dst: Prefix) -> Option<&Route> {
+        self.at(table, dst).min_by_key(|r| r.priority)
     }
 
     /// Puts a route in, as the kernel did. False: it was there already.
