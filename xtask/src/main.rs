@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod daemons;
 mod demo;
 mod ebpf;
 mod layers;
