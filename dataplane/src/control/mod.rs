@@ -27,6 +27,7 @@ pub mod ports;
 
 pub mod settings;
 pub mod slots;
+mod snapshot;
 pub mod targets;
 pub mod totals;
 pub mod view;

@@ -4,7 +4,6 @@
 //! program's maps send them more traffic, and the maps stop sending before tables
 //! are withdrawn. In between the kernel forwards, which is always right.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -16,10 +15,9 @@ use super::ledger::{Entry, Ledger};
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use super::ports::Use;
+use super::snapshot;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
-use crate::tables::fib::{Fib4, Fib6};
-use crate::tables::neigh::NeighTable;
 use crate::tables::{Namespace, Port, RpFilter};
 use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
@@ -217,18 +215,8 @@ impl Control {
     /// The namespace's tables; what did not change is shared with those before.
     fn tables(&self, ns: NsId, changed: Which) -> Namespace {
         let new = &self.namespace(ns).expect("the caller has the namespace").compiled;
-        let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_ref);
-        let before = before.filter(|b| b.id == Some(ns));
-        let keep = |changed: bool| before.filter(|_| !changed);
-        let hops = before.filter(|b| *b.next_hops == *new.next_hops);
-        Namespace {
-            id: Some(ns),
-            v4: keep(changed.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
-            v6: keep(changed.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
-            next_hops: hops.map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
-            neighbors: keep(changed.neighbors)
-                .map_or_else(|| Arc::new(neighbors(new)), |b| b.neighbors.clone()),
-        }
+        let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_deref);
+        snapshot::of(ns, new, before.filter(|b| b.id == Some(ns)), changed)
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
@@ -341,18 +329,6 @@ fn set(ports: &mut Vec<Option<Port>>, port: PortId, entry: Option<Port>) {
         ports.resize(port.index() + 1, None);
     }
     ports[port.index()] = entry;
-}
-
-fn fib4(c: &Compiled) -> Fib4 {
-    Fib4::build(c.v4.iter().map(|&(a, len, hop)| (Ipv4Addr::from_bits(a), len, hop)))
-}
-
-fn fib6(c: &Compiled) -> Fib6 {
-    Fib6::build(c.v6.iter().map(|&(a, len, hop)| (Ipv6Addr::from_bits(a), len, hop)))
-}
-
-fn neighbors(c: &Compiled) -> NeighTable {
-    c.neighbors.iter().map(|&((port, addr), neigh)| (port, addr, neigh)).collect()
 }
 
 /// The longest frame of a port that is routed here; longer ones are the kernel's.

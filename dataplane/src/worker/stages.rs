@@ -1,7 +1,7 @@
 //! What to do with one packet: pure, world and packet in, verdict out.
 //!
 //! ```text
-//!  tag = ring = world? ─► checksum completed ─► headers ─► source ─► route ─► egress ─► neighbour
+//!  tag = ring = world? ─► checksum completed ─► headers ─► route ─► source ─► egress ─► neighbour
 //!        │ no                                    │ anything but the common case
 //!        └► Drop(Stale)                          └► Punt(reason): the kernel's stack of the
 //!                                                   packet's own namespace does the right thing
@@ -25,6 +25,7 @@
 //! one itself, the kernel has the neighbour confirmed, or finds that it is gone.
 
 pub mod member;
+mod route;
 pub mod trace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,12 +35,13 @@ use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 
 use crate::id::{Generation, Mac, PortId};
 use crate::stats::{DropReason, PuntReason};
-use crate::tables::{Namespace, NextHop, Port, Role, RpFilter, World};
+use crate::tables::{Namespace, Port, Role, World};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::l4;
 use crate::wire::vlan::Tags;
+use route::Out;
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +98,11 @@ pub struct Decision {
 type Stage<T> = Result<T, Verdict>;
 
 /// What the headers say, whatever the family.
-struct Packet {
+struct Packet<'a> {
     src: IpAddr,
     dst: IpAddr,
-    /// Bytes of the IP packet, header included.
-    len: usize,
+    /// The IP packet, header included, without what may be behind it.
+    bytes: &'a [u8],
 }
 
 /// Decides on a packet that came in on `port`, in the use `generation` of its slot
@@ -132,10 +134,9 @@ fn go_on(
     frame: &mut [u8],
 ) -> Decision {
     let csum_completed = complete_checksum(tag, frame);
-    let verdict = match headers(ingress, frame).and_then(|packet| {
-        check_source(ns, port, ingress, &packet)?;
-        forward(world, ns, port, ingress, &packet)
-    }) {
+    let verdict = match headers(ingress, frame)
+        .and_then(|packet| forward(world, ns, port, ingress, &packet))
+    {
         Ok(forward) => Verdict::Forward(forward),
         Err(verdict) => verdict,
     };
@@ -197,7 +198,7 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
 
 /// Everything that headers alone can keep from being routed.
 #[inline]
-fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
+fn headers<'a>(ingress: &Port, frame: &'a [u8]) -> Stage<Packet<'a>> {
     let Ok(eth) = Ethernet::parse(frame) else {
         return Err(Verdict::Punt(PuntReason::Header));
     };
@@ -214,7 +215,7 @@ fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
 }
 
 #[inline]
-fn headers_v4(packet: &[u8]) -> Stage<Packet> {
+fn headers_v4(packet: &[u8]) -> Stage<Packet<'_>> {
     let header = Err(Verdict::Punt(PuntReason::Header));
     let Ok(ip) = Ipv4::parse(packet) else {
         return header;
@@ -227,11 +228,11 @@ fn headers_v4(packet: &[u8]) -> Stage<Packet> {
     if ip.ttl() <= 1 {
         return Err(Verdict::Punt(PuntReason::Ttl));
     }
-    Ok(Packet { src: src.into(), dst: dst.into(), len: ip.total_len() })
+    Ok(Packet { src: src.into(), dst: dst.into(), bytes: &packet[..ip.total_len()] })
 }
 
 #[inline]
-fn headers_v6(packet: &[u8]) -> Stage<Packet> {
+fn headers_v6(packet: &[u8]) -> Stage<Packet<'_>> {
     let header = Err(Verdict::Punt(PuntReason::Header));
     let Ok(ip) = Ipv6::parse(packet) else {
         return header;
@@ -244,7 +245,7 @@ fn headers_v6(packet: &[u8]) -> Stage<Packet> {
     if ip.hop_limit() <= 1 {
         return Err(Verdict::Punt(PuntReason::Ttl));
     }
-    Ok(Packet { src: src.into(), dst: dst.into(), len: ip.total_len() })
+    Ok(Packet { src: src.into(), dst: dst.into(), bytes: &packet[..ip.total_len()] })
 }
 
 /// An address that may cross a router without a second thought: not "this
@@ -261,30 +262,6 @@ fn routable_v6(addr: Ipv6Addr) -> bool {
     bits >> 64 != 0 && bits >> 118 != 0xfe80 >> 6 && bits >> 120 != 0xff
 }
 
-fn lookup(ns: &Namespace, addr: IpAddr) -> Option<NextHop> {
-    let index = match addr {
-        IpAddr::V4(addr) => ns.v4.lookup(addr),
-        IpAddr::V6(addr) => ns.v6.lookup(addr),
-    }?;
-    ns.next_hops.get(index as usize).copied()
-}
-
-/// The reverse-path filter, which the kernel has for IPv4 only. It is the kernel
-/// that drops and logs what does not pass.
-#[inline]
-fn check_source(ns: &Namespace, port: PortId, ingress: &Port, packet: &Packet) -> Stage<()> {
-    if ingress.rp_filter == RpFilter::Off || packet.src.is_ipv6() {
-        return Ok(());
-    }
-    let believed = match lookup(ns, packet.src) {
-        Some(NextHop::Forward { port: back, .. }) => {
-            ingress.rp_filter == RpFilter::Loose || back == port
-        }
-        Some(NextHop::Kernel) | None => false,
-    };
-    if believed { Ok(()) } else { Err(Verdict::Punt(PuntReason::SourceCheck)) }
-}
-
 /// Route, egress port, length, neighbour.
 #[inline]
 fn forward(
@@ -292,25 +269,24 @@ fn forward(
     ns: &Namespace,
     port: PortId,
     ingress: &Port,
-    packet: &Packet,
+    packet: &Packet<'_>,
 ) -> Stage<Forward> {
     let punt = |reason| Err(Verdict::Punt(reason));
-    let (to, gateway, mtu) = match lookup(ns, packet.dst) {
-        None => return punt(PuntReason::NoRoute),
-        Some(NextHop::Kernel) => return punt(PuntReason::KernelRoute),
-        Some(NextHop::Forward { port, gateway, mtu }) => (port, gateway, mtu),
+    let Some(Out { port: to, gateway, mtu }) = route::out(ns, port, packet)? else {
+        return punt(PuntReason::KernelRoute);
     };
+    route::check_source(ns, port, ingress, packet, to)?;
     let Some(egress) = egress(world, ingress, to) else {
         return punt(PuntReason::KernelRoute);
     };
     // No MTU says more than what the length field of a packet can.
-    if packet.len > mtu.min(egress.mtu) as usize {
+    if packet.bytes.len() > mtu.min(egress.mtu) as usize {
         return punt(PuntReason::TooBig);
     }
     let Some(neigh) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
         return punt(PuntReason::NoNeighbor);
     };
-    let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
+    let Ok(len) = u16::try_from(ethernet::LEN + packet.bytes.len()) else {
         return punt(PuntReason::TooBig);
     };
     let (by, generation, tags) = match &egress.role {

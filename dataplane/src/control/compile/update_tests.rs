@@ -8,8 +8,10 @@ use super::*;
 use crate::control::mirror::Dirty;
 use crate::id::Mac;
 use crate::netlink::{
-    Address, Event, Hook, HookSource, Insert, Neighbor, Netconf, Qdisc, ROOT, Scope, Switch, Tcx,
+    Address, Event, Hook, HookSource, Hop, Insert, Neighbor, Netconf, Number, Qdisc, ROOT, Route,
+    Rule, RuleAction, Scope, Selector, Switch, Tcx,
 };
+use crate::tables::policy::Action;
 
 /// A change of any kind that there is.
 fn change() -> impl Strategy<Value = Event> {
@@ -64,23 +66,54 @@ fn change() -> impl Strategy<Value = Event> {
             parent: ROOT,
             kind: if limits { "tbf" } else { "fq" }.to_owned(),
         })),
+        2 => (0_u32..3, 1_u32..4, any::<bool>()).prop_map(|(what, priority, gone)| {
+            let rule = Rule::to_table(Family::V4, priority, 100);
+            let selector = Selector { tos: (8, 8), ..Selector::default() };
+            let rule = match what {
+                0 => rule,
+                1 => Rule { selector, ..rule },
+                _ => Rule { selector, action: RuleAction::Refuse, ..rule },
+            };
+            if gone { Event::RuleGone(rule) } else { Event::Rule(rule) }
+        }),
+        2 => (1_u16..3, 1_u32..4).prop_map(|(weight, other)| {
+            let hops = [Hop { weight, ..hop(1, None) }, hop(other, None)];
+            Event::Route(Route { table: 100, ..super::super::mirror::tests::route("10.3.0.0/16", &hops) }, Insert::Replace)
+        }),
+        1 => (0_u32..4).prop_map(|policy| Event::Number(Number::HashPolicyV4, policy)),
         1 => Just(Event::Overrun),
     ]
 }
 
 /// With next hops written out, whose numbers may differ.
-fn resolved(c: &Compiled) -> (Compiled, Vec<NextHop>) {
-    let hops = c.v4.iter().map(|r| r.2).chain(c.v6.iter().map(|r| r.2));
-    let hops = hops.map(|i| c.next_hops[i as usize]).collect();
+fn resolved(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
+    let hops = c.tables_v4().map(|r| r.2).chain(c.tables_v6().map(|r| r.2));
+    let resolve = |i: u32| {
+        let (next_hop, met) = (c.next_hops[i as usize], c.suppressed[i as usize]);
+        match next_hop {
+            NextHop::Group(g) => (NextHop::Group(0), met, Some(c.groups[g as usize].clone())),
+            other => (other, met, None),
+        }
+    };
+    let hops = hops.map(resolve).collect();
     let mut rest = c.clone();
     rest.next_hops.clear();
+    rest.suppressed.clear();
+    rest.groups.clear();
+    for rule in rest.policy_v4.iter_mut().flat_map(|p| &mut p.rules) {
+        if let Action::Refuse(index) = &mut rule.action {
+            *index = 0;
+        }
+    }
+    let tables = rest.policy_v4.iter_mut().flat_map(|p| &mut p.tables);
+    tables.for_each(|(_, t)| t.iter_mut().for_each(|r| r.2 = 0));
     rest.v4.iter_mut().for_each(|r| r.2 = 0);
     rest.v6.iter_mut().for_each(|r| r.2 = 0);
     (rest, hops)
 }
 
 /// Without the ledger, in which more is told than what is forwarded by.
-fn tables(c: &Compiled) -> (Compiled, Vec<NextHop>) {
+fn tables(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
     let (rest, hops) = resolved(c);
     (Compiled { ledger: Ledger::default(), ..rest }, hops)
 }

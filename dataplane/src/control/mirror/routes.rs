@@ -68,8 +68,17 @@ fn merges(r: &Route) -> bool {
         && r.hops.iter().all(|h| h.gateway.is_some())
 }
 
+/// The same next hop: a message about one of several does not say its weight.
+fn same_hop(a: &Hop, b: &Hop) -> bool {
+    (a.oif, a.gateway, a.encap) == (b.oif, b.gateway, b.encap)
+}
+
+fn has_hop(r: &Route, hop: &Hop) -> bool {
+    r.hops.iter().any(|h| same_hop(h, hop))
+}
+
 fn overlap(a: &Route, b: &Route) -> bool {
-    a.hops.iter().any(|h| b.hops.contains(h))
+    a.hops.iter().any(|h| has_hop(b, h))
 }
 
 impl Routes {
@@ -255,7 +264,7 @@ fn remove_hops(list: &mut Vec<Route>, route: &Route) -> bool {
     let mut any = false;
     for r in list.iter_mut().filter(|r| merges(r)) {
         let before = r.hops.len();
-        r.hops.retain(|h| !route.hops.contains(h));
+        r.hops.retain(|h| !has_hop(route, h));
         any |= before != r.hops.len();
     }
     // Emptied here: those that never had next hops do not merge.
