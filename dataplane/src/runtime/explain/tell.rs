@@ -11,7 +11,7 @@ use crate::control::ledger::{Entry, Place as Scope};
 use crate::netlink::{Family, Route, RouteKind};
 use crate::tables::{NextHop, RpFilter};
 use crate::worker::stages::Verdict;
-use crate::worker::stages::trace::Trace;
+use crate::worker::stages::trace::{SourceCheck, Trace};
 
 /// What was looked at, in its order, as far as the packet came.
 pub(super) fn steps(
@@ -89,7 +89,7 @@ fn worker(place: &Place<'_>, dst: IpAddr, trace: &Trace) -> Vec<(&'static str, S
         None => out.push(("prefix", "none".to_owned())),
     }
     out.push(("next hop", next_hop(place, trace)));
-    out.extend(trace.source.map(|(filter, passed)| ("source", source(filter, passed))));
+    out.extend(trace.source.map(|check| ("source", source(place, check))));
     if let Some(way) = trace.way {
         out.push(("neighbour", neighbor(way.gateway.unwrap_or(dst), trace)));
         out.push(("egress", egress(place, way.port)));
@@ -110,14 +110,23 @@ fn rule(place: &Place<'_>, family: Family, trace: &Trace) -> String {
     }
 }
 
-fn source(filter: RpFilter, passed: bool) -> String {
-    let mode = match filter {
+fn source(place: &Place<'_>, check: SourceCheck) -> String {
+    let mode = match check.filter {
         RpFilter::Off => "off",
         RpFilter::Strict => "1, strict",
         RpFilter::Loose => "2, loose",
     };
-    let said = if passed { "believed" } else { "not believed, the kernel's to judge" };
-    format!("rp_filter {mode}: {said}")
+    let back = match check.way_back {
+        Some(NextHop::Forward { port, .. } | NextHop::Elsewhere { port: Some(port) }) => {
+            format!("by {}", place.name(port))
+        }
+        Some(NextHop::Group(_)) => "by one of several".to_owned(),
+        Some(NextHop::Elsewhere { port: None }) => "by a device that is no port".to_owned(),
+        Some(_) => "where only the kernel knows".to_owned(),
+        None => "nowhere".to_owned(),
+    };
+    let said = if check.passed { "believed" } else { "not believed, the kernel's to judge" };
+    format!("rp_filter {mode}: the way back leads {back}: {said}")
 }
 
 fn next_hop(place: &Place<'_>, trace: &Trace) -> String {

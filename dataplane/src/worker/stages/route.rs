@@ -87,27 +87,36 @@ pub(super) fn check_source(
     packet: &Packet<'_>,
     to: PortId,
 ) -> Stage<()> {
-    let IpAddr::V4(src) = packet.src else { return Ok(()) };
-    if ingress.rp_filter == RpFilter::Off {
+    if ingress.rp_filter == RpFilter::Off || packet.src.is_ipv6() {
         return Ok(());
     }
-    let index = match (&ns.policy_v4, packet.dst) {
-        (None, _) => ns.v4.lookup(src),
-        (Some(policy), IpAddr::V4(dst)) => {
-            let key = key_v4(src.to_bits(), dst.to_bits(), port, packet.bytes).of_answer(to);
-            policy.lookup(&ns.next_hops, &key)
-        }
-        (Some(_), IpAddr::V6(_)) => None,
-    };
-    let back = index.and_then(|i| ns.next_hops.get(i as usize));
-    let (known, by_port) = match back {
-        Some(NextHop::Forward { port: back, .. }) => (true, *back == port),
-        Some(NextHop::Elsewhere { port: back }) => (true, *back == Some(port)),
-        Some(NextHop::Group(i)) => (true, group(ns, *i).is_some_and(|g| g.uses(port))),
+    let (known, by_port) = match way_back(ns, port, packet, to) {
+        Some(NextHop::Forward { port: back, .. }) => (true, back == port),
+        Some(NextHop::Elsewhere { port: back }) => (true, back == Some(port)),
+        Some(NextHop::Group(i)) => (true, group(ns, i).is_some_and(|g| g.uses(port))),
         Some(NextHop::Kernel | NextHop::Refused | NextHop::Throw) | None => (false, false),
     };
     let believed = by_port || (known && ingress.rp_filter == RpFilter::Loose);
     if believed { Ok(()) } else { Err(Verdict::Punt(PuntReason::SourceCheck)) }
+}
+
+/// Where the kernel would send an answer that comes in on `to`.
+#[inline]
+pub(super) fn way_back(
+    ns: &Namespace,
+    port: PortId,
+    packet: &Packet<'_>,
+    to: PortId,
+) -> Option<NextHop> {
+    let index = match (&ns.policy_v4, packet.src, packet.dst) {
+        (None, IpAddr::V4(src), _) => ns.v4.lookup(src),
+        (Some(policy), IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let key = key_v4(src.to_bits(), dst.to_bits(), port, packet.bytes).of_answer(to);
+            policy.lookup(&ns.next_hops, &key)
+        }
+        _ => None,
+    };
+    ns.next_hops.get(index? as usize).copied()
 }
 
 fn group(ns: &Namespace, index: u32) -> Option<&Group> {

@@ -26,10 +26,21 @@ pub struct Trace {
     pub next_hop: Option<NextHop>,
     /// The way that it takes, if it is one of ours; of several next hops the chosen one.
     pub way: Option<Way>,
-    /// The reverse-path filter that it met, and whether it let it pass.
-    pub source: Option<(RpFilter, bool)>,
+    /// The reverse-path filter that it met.
+    pub source: Option<SourceCheck>,
     /// Who it is sent to on the egress port's link.
     pub neighbor: Option<Neigh>,
+}
+
+/// What the reverse-path filter said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceCheck {
+    /// The filter.
+    pub filter: RpFilter,
+    /// Where the way back leads.
+    pub way_back: Option<NextHop>,
+    /// It let the packet pass.
+    pub passed: bool,
 }
 
 /// A way out.
@@ -70,8 +81,11 @@ impl Trace {
         let Out { port: to, gateway, mtu } = route::out(ns, port, packet).ok()??;
         self.way = Some(Way { port: to, gateway, mtu });
         if ingress.rp_filter != RpFilter::Off && packet.src.is_ipv4() {
-            let passed = route::check_source(ns, port, ingress, packet, to).is_ok();
-            self.source = Some((ingress.rp_filter, passed));
+            self.source = Some(SourceCheck {
+                filter: ingress.rp_filter,
+                way_back: route::way_back(ns, port, packet, to),
+                passed: route::check_source(ns, port, ingress, packet, to).is_ok(),
+            });
         }
         self.neighbor = ns.neighbors.get(to, gateway.unwrap_or(packet.dst));
         Some(())
@@ -146,10 +160,10 @@ mod tests {
         world.ports[0].as_mut().unwrap().rp_filter = RpFilter::Strict;
         let packet = |src| scene::udp(IN, src, host4(1).into(), b"x");
         let found = trace(&world, IN, &packet(host4(0).into())).unwrap();
-        assert_eq!(found.source, Some((RpFilter::Strict, true)));
+        assert!(found.source.is_some_and(|s| s.passed && s.way_back.is_some()));
         let found = trace(&world, IN, &packet(host4(1).into())).unwrap();
         assert_eq!(found.decision.verdict, Verdict::Punt(PuntReason::SourceCheck));
-        assert_eq!(found.source, Some((RpFilter::Strict, false)));
+        assert!(found.source.is_some_and(|s| !s.passed && s.filter == RpFilter::Strict));
     }
 
     /// A member's packet is decided on as it is when it comes in by the parent, with tags.
@@ -208,7 +222,7 @@ mod tests {
                 prop_assert_eq!((found.next_hop, found.way), (None, None));
             }
             let refused = wanted.verdict == Verdict::Punt(PuntReason::SourceCheck);
-            prop_assert_eq!(refused, matches!(found.source, Some((_, false))));
+            prop_assert_eq!(refused, found.source.is_some_and(|s| !s.passed));
         }
     }
 }
