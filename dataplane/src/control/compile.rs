@@ -44,7 +44,7 @@ use hops::Hops;
 use kept::Kept;
 
 pub use delta::Touched;
-pub(super) use policy::strange_rule;
+pub(super) use policy::{rule_priority, strange_rule};
 pub use ports::PortSettings;
 pub use routes::{Policy, Routes};
 pub use which::Which;

@@ -141,6 +141,17 @@ pub struct Rule<A> {
     pub action: Action,
 }
 
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Index into [`Policy::rules`].
+    pub rule: usize,
+    /// Index into [`Policy::tables`]; None: the rule itself refuses the packet.
+    pub table: Option<u16>,
+    /// The next hop's index.
+    pub index: u32,
+}
+
 /// A namespace's rules of one family, and the tables that they lead to.
 #[derive(Clone, Debug)]
 pub struct Policy<T: Table> {
@@ -157,6 +168,13 @@ impl<T: Table> Policy<T> {
     #[must_use]
     #[inline]
     pub fn lookup(&self, next_hops: &[NextHop], key: &Key<T::Addr>) -> Option<u32> {
+        self.find(next_hops, key).map(|found| found.index)
+    }
+
+    /// The same, with what led there.
+    #[must_use]
+    #[inline]
+    pub fn find(&self, next_hops: &[NextHop], key: &Key<T::Addr>) -> Option<Found> {
         let mut at = 0;
         while let Some(rule) = self.rules.get(at) {
             at += 1;
@@ -166,13 +184,13 @@ impl<T: Table> Policy<T> {
             match rule.action {
                 // No rule leads back: see the module.
                 Action::Goto(to) => at = at.max(usize::from(to)),
-                Action::Refuse(index) => return Some(index),
-                Action::Table { table, suppress } => {
-                    let table = self.tables.get(usize::from(table));
+                Action::Refuse(index) => return Some(Found { rule: at - 1, table: None, index }),
+                Action::Table { table: number, suppress } => {
+                    let table = self.tables.get(usize::from(number));
                     let Some(index) = table.and_then(|t| t.find(key.dst)) else { continue };
                     let throws = next_hops.get(index as usize) == Some(&NextHop::Throw);
                     if !throws && self.meets(index) & suppress == 0 {
-                        return Some(index);
+                        return Some(Found { rule: at - 1, table: Some(number), index });
                     }
                 }
             }

@@ -12,6 +12,8 @@ use crate::tables::policy::Ports;
 /// A rule that some packets of ours match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
+    /// The rule's place in the order.
+    pub(super) priority: u32,
     /// What it asks for; None: nothing, it matches all.
     pub(super) asks: Option<Asks>,
     /// What it does.
@@ -80,7 +82,7 @@ pub(super) fn steps(
             RuleAction::Nop | RuleAction::Unknown => continue,
         };
         at.push(rule.priority);
-        steps.push(Step { asks, does });
+        steps.push(Step { priority: rule.priority, asks, does });
     }
     for (step, priority) in goto {
         // The first of that priority; or, where that matches nothing, what follows it.
@@ -89,11 +91,21 @@ pub(super) fn steps(
     steps
 }
 
+/// The priority of the rule that is a step.
+pub(in super::super) fn rule_priority(
+    mirror: &Mirror,
+    family: Family,
+    port: impl Fn(&str) -> Option<PortId>,
+    step: usize,
+) -> Option<u32> {
+    steps(mirror, family, port).get(step).map(|s| s.priority)
+}
+
 /// The tables that are looked into one after the other for every packet, if that is all
 /// that the steps do.
 pub(super) fn plain(steps: &[Step]) -> Option<Vec<u32>> {
     let table = |step: &Step| match step {
-        Step { asks: None, does: Does::Table(table, suppress) } if !suppress.any_given() => {
+        Step { asks: None, does: Does::Table(table, suppress), .. } if !suppress.any_given() => {
             Some(*table)
         }
         _ => None,

@@ -6,7 +6,7 @@ use super::{Packet, Stage, Verdict};
 use crate::id::PortId;
 use crate::stats::PuntReason;
 use crate::tables::multipath::{Fields, FlowKey, Group};
-use crate::tables::policy::Key;
+use crate::tables::policy::{Found, Key};
 use crate::tables::{Namespace, NextHop, Port, RpFilter};
 use crate::wire::flow;
 
@@ -47,16 +47,21 @@ pub(super) fn lookup(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option
 /// Apart, so that the common case is short.
 #[inline(never)]
 fn by_rules(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<u32> {
+    rule(ns, iif, packet).map(|found| found.index)
+}
+
+/// What rules say of a packet, where there are more than the usual ones.
+pub(super) fn rule(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<Found> {
     match (&ns.policy_v4, &ns.policy_v6, packet.src, packet.dst) {
         (Some(policy), _, IpAddr::V4(src), IpAddr::V4(dst)) => {
-            policy.lookup(&ns.next_hops, &key_v4(src.to_bits(), dst.to_bits(), iif, packet.bytes))
+            policy.find(&ns.next_hops, &key_v4(src.to_bits(), dst.to_bits(), iif, packet.bytes))
         }
         (_, Some(policy), IpAddr::V6(src), IpAddr::V6(dst)) => {
             let flow = flow::v6(packet.bytes);
             let tos = packet.bytes.get(..2).map_or(0, |b| b[0] << 4 | b[1] >> 4);
             let (proto, (sport, dport)) = (flow.proto, flow.ports);
             let (src, dst) = (src.to_bits(), dst.to_bits());
-            policy.lookup(&ns.next_hops, &Key { src, dst, iif, tos, proto, sport, dport })
+            policy.find(&ns.next_hops, &Key { src, dst, iif, tos, proto, sport, dport })
         }
         _ => None,
     }
