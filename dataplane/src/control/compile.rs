@@ -28,6 +28,7 @@ use super::mirror::{Mirror, TABLE_LOCAL};
 use crate::config::Bypass;
 use crate::id::{IfIndex, Mac, PortId};
 use crate::netlink::{Family, Hop, Link, Prefix, Route, RouteKind};
+use crate::plant::{self, Bug};
 use crate::tables::neigh::Neigh;
 use crate::tables::{NextHop, RpFilter};
 use effective::Effective;
@@ -304,6 +305,12 @@ impl Compiler<'_> {
             })
             .collect();
         usable.sort_unstable();
+        if plant::is(Bug::Neighbor) {
+            for (key, neigh) in &mut usable {
+                let known = self.out.neighbors.iter().find(|(known, _)| known == key);
+                neigh.mac = known.map_or(neigh.mac, |(_, known)| known.mac);
+            }
+        }
         replace(&mut self.out.neighbors, usable)
     }
 

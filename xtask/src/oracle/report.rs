@@ -73,6 +73,10 @@ impl Report {
         for (reason, n) in &self.tiers.by_reason {
             text.push_str(&format!("  {n:7} {reason}\n"));
         }
+        text.push_str("who forwarded the spaces' families in the end\n");
+        for (who, n) in &self.tiers.families {
+            text.push_str(&format!("  {n:7} {who}\n"));
+        }
         for found in &self.found {
             text.push_str(&format!(
                 "\nplan {:016x}, {}\n{}",
