@@ -41,7 +41,7 @@ use crate::progress::say;
 use crate::random::Random;
 use crate::setup::setup;
 use compare::{Difference, differences};
-use exchange::Show;
+use exchange::{Outcome, Show};
 use plan::Plan;
 use report::{Found, Report};
 
@@ -194,7 +194,10 @@ impl Oracle<'_> {
 
     /// Runs a plan; what differs is run again.
     fn one(&mut self, plan: &Plan) -> Result<()> {
-        let found = self.differences(plan)?;
+        let outcome = self.outcome(plan)?;
+        self.report.tiers.add(&outcome.tiers);
+        self.report.count(&outcome);
+        let found = differences(&outcome);
         self.report.topologies += 1;
         self.report.cases += plan.cases().count();
         if found.is_empty() {
@@ -218,11 +221,13 @@ impl Oracle<'_> {
     }
 
     fn differences(&mut self, plan: &Plan) -> Result<Vec<Difference>> {
-        let outcome = exchange::run(plan, &self.nsplane, &self.show)
-            .with_context(|| format!("plan {:016x}", plan.seed))?;
-        self.report.tiers.add(&outcome.tiers);
+        Ok(differences(&self.outcome(plan)?))
+    }
+
+    fn outcome(&mut self, plan: &Plan) -> Result<Outcome> {
         self.report.runs += 1;
-        Ok(differences(&outcome))
+        exchange::run(plan, &self.nsplane, &self.show)
+            .with_context(|| format!("plan {:016x}", plan.seed))
     }
 
     /// Those that are there each time.
