@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod bench;
+mod changes;
 mod ci;
 mod demo;
 mod ebpf;

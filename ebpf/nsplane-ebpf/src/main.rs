@@ -19,9 +19,11 @@
 #![no_std]
 #![no_main]
 
+mod above;
 mod globals;
 mod maps;
 mod members;
+mod memory;
 mod packet;
 mod skb;
 
