@@ -36,6 +36,7 @@ use super::mirror::Mirror;
 use crate::config::Bypass;
 use crate::id::{IfIndex, PortId};
 use crate::netlink::{Family, Prefix};
+use crate::plant::{self, Bug};
 use crate::tables::NextHop;
 use crate::tables::fib::{Rib4, Rib6};
 use crate::tables::multipath::Group;
@@ -263,6 +264,12 @@ impl Compiler<'_> {
             })
             .collect();
         usable.sort_unstable();
+        if plant::is(Bug::Neighbor) {
+            for (key, neigh) in &mut usable {
+                let known = self.out.neighbors.iter().find(|(known, _)| known == key);
+                neigh.mac = known.map_or(neigh.mac, |(_, known)| known.mac);
+            }
+        }
         replace(&mut self.out.neighbors, usable)
     }
 }
