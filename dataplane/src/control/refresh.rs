@@ -93,7 +93,6 @@ impl Control {
             return what;
         }
         let ports = self.routed_ports(ns);
-        let beside = self.neighbors_beside(ns);
         let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
@@ -111,8 +110,6 @@ impl Control {
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
         self.tell_tiers(ns, &before);
-        let ports = changed.neighbors && self.look_beside_for(ns, &beside);
-        let changed = changed.and(Which { ports, ..Which::default() });
         self.put_tables(ns, changed);
         changed
     }

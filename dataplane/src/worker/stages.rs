@@ -293,7 +293,9 @@ fn forward(
     };
     let (by, generation, tags) = match &egress.role {
         Role::Device => (to, egress.generation, Tags::NONE),
-        Role::Member(m) if !m.is_local(neigh.mac) && member::way_out(world, m).is_some() => {
+        // One with a device of the kernel leaves by that, which does what is to be done.
+        Role::Member(_) if egress.queues > 0 => (to, egress.generation, Tags::NONE),
+        Role::Member(m) if member::way_out(world, m).is_some() => {
             (m.parent, m.parent_generation, planted_tags(m.tags))
         }
         Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
