@@ -17,11 +17,22 @@ use nsplane_abi::{
 };
 
 use super::Error;
+use super::inject::LONG;
 use crate::id::{NsId, PortId, QueueId};
 
 /// Names of the maps that instances share, as the object has them.
-pub(super) const SHARED: [&str; 9] =
-    ["PORTS", "XSKS", "LOCAL4", "LOCAL6", "KERNEL4", "KERNEL6", "MEMBERS", "COUNTERS", "INJECTING"];
+pub(super) const SHARED: [&str; 10] = [
+    "PORTS",
+    "XSKS",
+    "LOCAL4",
+    "LOCAL6",
+    "KERNEL4",
+    "KERNEL6",
+    "MEMBERS",
+    "COUNTERS",
+    "INJECTING",
+    LONG,
+];
 
 /// An address with its namespace in front, in host byte order as the program has it.
 type Local<const N: usize> = HashMap<MapData, [u8; N], u8>;
@@ -204,7 +215,7 @@ impl Maps {
     }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, Error> {

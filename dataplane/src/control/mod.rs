@@ -17,6 +17,7 @@ pub mod devices;
 pub mod error;
 pub mod following;
 pub mod ledger;
+mod lengths;
 pub mod links;
 pub mod members;
 pub mod mirror;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
+use super::lengths::max_frame;
 use super::ledger::{Entry, Ledger};
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
@@ -21,7 +22,6 @@ use crate::netlink::Family;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::NeighTable;
 use crate::tables::{Namespace, Port, RpFilter};
-use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
@@ -232,7 +232,6 @@ impl Control {
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
-        let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in compiled.ports.iter().filter(|p| !self.is_unsafe(p.port)) {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
@@ -243,7 +242,7 @@ impl Control {
             let conf = PortConf {
                 mac: p.mac.0,
                 flags: flags(&compiled.kernel_routes, p) | self.member_flags(p.port),
-                max_frame: max_frame(room, p.mtu.saturating_add(tags)),
+                max_frame: max_frame(self.longest(port), p.mtu.saturating_add(tags)),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
@@ -251,6 +250,7 @@ impl Control {
         for (far, port) in self.far_ends(ns) {
             // The program of a far end asks for nothing else.
             let generation = port.generation.0;
+            let room = self.settings.memory.longest_packet();
             let conf = PortConf { max_frame: room, generation, ..PortConf::default() };
             wanted.ports.insert(far, conf);
         }
@@ -353,16 +353,6 @@ fn fib6(c: &Compiled) -> Fib6 {
 
 fn neighbors(c: &Compiled) -> NeighTable {
     c.neighbors.iter().map(|&((port, addr), neigh)| (port, addr, neigh)).collect()
-}
-
-/// The longest frame of a port that is routed here; longer ones are the kernel's.
-///
-/// A device takes frames of its MTU and an Ethernet header (a VLAN's 4 bytes more
-/// count for nothing here: tagged frames pass). What is longer is no packet of the
-/// link but several in one (GSO, GRO), which generic XDP sees where a driver's does
-/// not: only the kernel knows how to cut them apart again.
-fn max_frame(room: u32, mtu: u32) -> u32 {
-    room.min(mtu.saturating_add(ETH_LEN as u32))
 }
 
 /// The bits of a port's entry: what it routes, and which maps are to be asked.

@@ -112,13 +112,26 @@ pub fn decide(
     tag: &Tag,
     frame: &mut [u8],
 ) -> Decision {
+    decide_part(world, port, generation, tag, (frame, 0))
+}
+
+/// The same of a packet whose first part is `frame`, with its headers; so many more bytes
+/// lie elsewhere. Its checksum is complete.
+#[inline]
+pub fn decide_part(
+    world: &World,
+    port: PortId,
+    generation: Generation,
+    tag: &Tag,
+    (frame, behind): (&mut [u8], usize),
+) -> Decision {
     let (ingress, ns) = match admit(world, port, generation, tag) {
         Ok(admitted) => admitted,
         Err(verdict) => {
             return Decision { verdict, ingress: port, lead: 0, csum_completed: false };
         }
     };
-    go_on(world, ns, (port, ingress), tag, frame)
+    go_on(world, ns, (port, ingress), tag, (frame, behind))
 }
 
 /// Decides on a packet of which it is certain whose it is.
@@ -128,10 +141,10 @@ fn go_on(
     ns: &Namespace,
     (port, ingress): (PortId, &Port),
     tag: &Tag,
-    frame: &mut [u8],
+    (frame, behind): (&mut [u8], usize),
 ) -> Decision {
     let csum_completed = complete_checksum(tag, frame);
-    let verdict = match headers(ingress, frame).and_then(|packet| {
+    let verdict = match headers(ingress, frame, behind).and_then(|packet| {
         check_source(ns, port, ingress, &packet)?;
         forward(world, ns, port, ingress, &packet)
     }) {
@@ -196,7 +209,7 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
 
 /// Everything that headers alone can keep from being routed.
 #[inline]
-fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
+fn headers(ingress: &Port, frame: &[u8], behind: usize) -> Stage<Packet> {
     let Ok(eth) = Ethernet::parse(frame) else {
         return Err(Verdict::Punt(PuntReason::Header));
     };
@@ -209,13 +222,17 @@ fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
         return Err(Verdict::Punt(PuntReason::NotRouted));
     }
     let packet = &frame[ethernet::LEN..];
-    if eth.ethertype() == ethernet::IPV4 { headers_v4(packet) } else { headers_v6(packet) }
+    if eth.ethertype() == ethernet::IPV4 {
+        headers_v4(packet, behind)
+    } else {
+        headers_v6(packet, behind)
+    }
 }
 
 #[inline]
-fn headers_v4(packet: &[u8]) -> Stage<Packet> {
+fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet> {
     let header = Err(Verdict::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv4::parse(packet) else {
+    let Ok(ip) = Ipv4::parse_part(packet, behind) else {
         return header;
     };
     let (src, dst) = (ip.src(), ip.dst());
@@ -230,9 +247,9 @@ fn headers_v4(packet: &[u8]) -> Stage<Packet> {
 }
 
 #[inline]
-fn headers_v6(packet: &[u8]) -> Stage<Packet> {
+fn headers_v6(packet: &[u8], behind: usize) -> Stage<Packet> {
     let header = Err(Verdict::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv6::parse(packet) else {
+    let Ok(ip) = Ipv6::parse_part(packet, behind) else {
         return header;
     };
     let (src, dst) = (ip.src(), ip.dst());
@@ -347,7 +364,8 @@ fn egress<'w>(world: &'w World, ingress: &Port, to: PortId) -> Option<&'w Port> 
 }
 
 /// Makes the packet the one that leaves: addresses, one hop less, IPv4's checksum.
-/// The frame's length is the caller's to cut to [`Forward::len`].
+/// The frame's length is the caller's to cut to [`Forward::len`]. Of a packet in several
+/// frames it takes the first.
 ///
 /// For a frame that [`decide`] said to forward; on another it does nothing.
 #[inline]
@@ -358,11 +376,13 @@ pub fn rewrite(frame: &mut [u8], how: &Forward) {
     let ethertype = eth.ethertype();
     eth.set_addresses(how.dst, how.src);
     let packet = &mut frame[ethernet::LEN..];
+    // The packet's end may lie in another frame; that it is there has been seen.
+    let behind = usize::from(how.len);
     if ethertype == ethernet::IPV4 {
-        if let Ok(mut ip) = Ipv4::parse(packet) {
+        if let Ok(mut ip) = Ipv4::parse_part(packet, behind) {
             ip.decrement_ttl();
         }
-    } else if let Ok(mut ip) = Ipv6::parse(packet) {
+    } else if let Ok(mut ip) = Ipv6::parse_part(packet, behind) {
         ip.decrement_hop_limit();
     }
 }

@@ -16,6 +16,7 @@
 
 mod error;
 mod kick;
+mod probe;
 mod queue;
 mod region;
 mod socket;

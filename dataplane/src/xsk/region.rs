@@ -9,11 +9,11 @@
 use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nsplane_abi::long::LONGEST;
 use nsplane_abi::tag::{MEMBER_TAG_LEN, MemberTag, TAG_LEN, Tag};
 use xsk_rs::config::{
     BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
@@ -21,9 +21,12 @@ use xsk_rs::config::{
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::Error;
+use super::probe::{has_multi_buffer, probe_af_xdp};
 
 /// Bytes that the kernel keeps free in front of a packet.
 const XDP_HEADROOM: u32 = 256;
+/// Says of a descriptor that the packet goes on in the next (`linux/if_xdp.h`).
+const XDP_PKT_CONTD: u32 = 1;
 
 /// How sockets are bound. All sockets of one memory share one mode: the kernel
 /// makes it so.
@@ -75,6 +78,20 @@ impl Options {
     #[must_use]
     pub fn max_packet(&self) -> u32 {
         self.frame_size - XDP_HEADROOM
+    }
+
+    /// Packets may be in several frames: the kernel can do so, and copies. Of drivers that
+    /// do not copy few can; that is left for when one is at hand to try it on.
+    #[must_use]
+    pub fn multi_buffer(&self) -> bool {
+        self.mode == Mode::Copy && has_multi_buffer()
+    }
+
+    /// Longest packet that the sockets of this memory take.
+    #[must_use]
+    pub fn longest_packet(&self) -> u32 {
+        let longest = if self.multi_buffer() { LONGEST as u32 } else { 0 };
+        longest.max(self.max_packet())
     }
 
     /// The option that does not fit, as users write it, and why; None if all do.
@@ -197,7 +214,8 @@ impl Memory {
         unsafe { self.0.base.as_ptr().add(desc.addr()) }
     }
 
-    /// The packet in the frame, from the Ethernet header on.
+    /// The packet in the frame, from the Ethernet header on; of a long one the part that
+    /// is in this frame.
     #[inline]
     pub fn packet<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
         let len = frame.0.lengths().data();
@@ -249,6 +267,67 @@ impl Memory {
             // SAFETY: the token proves exclusive access, the frame is of this memory.
             unsafe { self.0.umem.data_mut(&mut frame.0) }.cursor().set_pos(len);
         }
+    }
+
+    /// Where the frame behind this one is noted: the chunk's first bytes, far below the
+    /// tag, which the kernel neither reads nor keeps.
+    #[inline]
+    fn link_ptr(&self, desc: &FrameDesc) -> *mut Frame {
+        let at = self.chunk_of(desc) * self.0.options.frame_size as usize;
+        // SAFETY: the chunk lies inside the mapping.
+        unsafe { self.0.base.as_ptr().add(at) }.cast()
+    }
+
+    /// More frames of the packet are linked behind this one.
+    #[inline]
+    #[must_use]
+    pub fn is_long(&self, frame: &Frame) -> bool {
+        frame.0.has_more_frames()
+    }
+
+    /// The frame behind this one.
+    #[inline]
+    pub fn next<'a>(&'a self, frame: &'a mut Frame) -> Option<&'a mut Frame> {
+        // SAFETY: a frame that says so has one noted there (`link`, `put_behind`); chunks are
+        // aligned as pages are, and the token of the first is that of all behind it.
+        self.is_long(frame).then(|| unsafe { &mut *self.link_ptr(&frame.0) })
+    }
+
+    /// Takes off what is linked behind a frame.
+    #[inline]
+    pub fn take_next(&self, frame: &mut Frame) -> Option<Frame> {
+        if !self.is_long(frame) {
+            return None;
+        }
+        frame.0.set_options(0);
+        // SAFETY: as in `next`; the note counts for nothing from here on, so there is one
+        // token of the next frame.
+        Some(unsafe { self.link_ptr(&frame.0).read() })
+    }
+
+    /// Links a frame, and what is behind it, behind one that has nothing behind it.
+    #[inline]
+    pub fn link(&self, frame: &mut Frame, next: Frame) {
+        frame.0.set_options(XDP_PKT_CONTD);
+        self.put_behind(&frame.0, next);
+    }
+
+    /// Notes what follows a frame that says already that something does.
+    pub(super) fn put_behind(&self, last: &FrameDesc, next: Frame) {
+        // SAFETY: the chunk is the caller's, who has the token of its packet's first frame;
+        // it is aligned as pages are, and longer than what is written.
+        unsafe { self.link_ptr(last).write(next) };
+    }
+
+    /// Takes a packet apart whose `last` frame says that more follow, which never came.
+    pub(super) fn unlink_partial(&self, first: Frame, last: &FrameDesc, out: &mut Vec<Frame>) {
+        let mut frame = first;
+        while frame.0.addr() != last.addr() {
+            let Some(next) = self.take_next(&mut frame) else { break };
+            out.push(std::mem::replace(&mut frame, next));
+        }
+        frame.0.set_options(0);
+        out.push(frame);
     }
 
     /// Starts fetching the packet's first cache line.
@@ -351,25 +430,14 @@ fn base_of(umem: &Umem, first: &FrameDesc) -> NonNull<u8> {
     NonNull::new(base).expect("a mapping does not start at null")
 }
 
-/// Says clearly when the kernel has no AF_XDP at all.
-fn probe_af_xdp() -> Result<(), Error> {
-    // SAFETY: plain system call without pointers.
-    let fd: RawFd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(Error::NoAfXdp(io::Error::last_os_error()));
-    }
-    // SAFETY: the descriptor was made above and is used by nobody else.
-    unsafe { libc::close(fd) };
-    Ok(())
-}
-
 /// Binds a socket to a queue of a device in the calling thread's namespace.
 pub(super) fn bind(memory: &Memory, device: &str, queue: u16) -> Result<Rings, Error> {
     let options = memory.options();
-    let flags = match options.mode {
+    let mut flags = match options.mode {
         Mode::Copy => BindFlags::XDP_COPY,
         Mode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
     };
+    flags.set(BindFlags::XDP_USE_SG, options.multi_buffer());
     let config = SocketConfig::builder()
         .rx_queue_size(ring(options.ring_size)?)
         .tx_queue_size(ring(options.ring_size)?)

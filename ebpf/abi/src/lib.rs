@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod headers;
+pub mod long;
 pub mod member;
 pub mod reason;
 pub mod tag;
@@ -49,7 +50,7 @@ pub struct PortConf {
     pub mac: [u8; 6],
     /// Set of `PORT_*` bits.
     pub flags: u16,
-    /// Longest frame, in bytes from the Ethernet header on, that fits a UMEM frame.
+    /// Longest frame that is routed, in bytes from the Ethernet header on.
     pub max_frame: u32,
     /// Generation of the port that these settings belong to. A program with
     /// another generation in its constants passes everything.
