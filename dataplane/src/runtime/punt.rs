@@ -61,7 +61,7 @@ impl Punt {
             self.take_in(&mut waiting);
             if let Some(mut punted) = waiting.pop() {
                 self.inject(&mut punted, &mut here);
-                self.queue.done(punted.account);
+                self.queue.done(punted.account, punted.frames);
                 self.give_back(&mut free, punted.frame);
                 continue;
             }

@@ -331,12 +331,14 @@ impl<Q: Queue> Driver<Q> {
         &mut self,
         batch: Origin,
         origin: Origin,
-        (frame, lead): (FrameOf<Q>, u8),
+        (mut frame, lead): (FrameOf<Q>, u8),
         reason: PuntReason,
         tally: &mut Tally,
     ) {
         let Origin { port, generation, account, .. } = origin;
-        match self.punts.push(Punted { frame, lead, port, generation, reason, account }) {
+        let frames = long::frames(&self.memory, &mut frame) as u32;
+        let punted = Punted { frame, frames, lead, port, generation, reason, account };
+        match self.punts.push(punted) {
             Ok(()) => {
                 if port == batch.port {
                     tally.punts[reason as usize] += 1;

@@ -18,7 +18,7 @@ use crate::wire::{ethernet, ipv4::Ipv4, ipv6::Ipv6, l4};
 
 /// Frames of a packet.
 #[inline]
-pub(super) fn frames<M: Memory>(memory: &M, packet: &mut M::Frame) -> usize {
+pub fn frames<M: Memory>(memory: &M, packet: &mut M::Frame) -> usize {
     if memory.is_long(packet) { extent(memory, packet).0 } else { 1 }
 }
 

@@ -326,12 +326,22 @@ impl SimWire {
 
     /// A packet of a member arrives; else as [`SimWire::deliver`].
     pub fn deliver_as(&self, (tag, below): (Tag, MemberTag), packet: &[u8]) -> bool {
-        packet.len() <= FRAME_LEN && self.deliver_in((tag, below), &[packet], true)
+        packet.len() <= FRAME_LEN && self.deliver_parts((tag, below), &[packet], true)
     }
 
     /// Parts of a packet arrive, each in a frame of its own; with `all` the packet ends
     /// there, else the next delivery goes on with it.
-    pub fn deliver_in(&self, (tag, below): (Tag, MemberTag), parts: &[&[u8]], all: bool) -> bool {
+    pub fn deliver_in(&self, tag: Tag, parts: &[&[u8]], all: bool) -> bool {
+        self.deliver_parts((tag, MemberTag::default()), parts, all)
+    }
+
+    /// The same of a member's packet.
+    pub fn deliver_parts(
+        &self,
+        (tag, below): (Tag, MemberTag),
+        parts: &[&[u8]],
+        all: bool,
+    ) -> bool {
         let mut rings = lock(&self.rings);
         let room = rings.sizes.rx.saturating_sub(rings.rx.len()).min(rings.fill.len());
         if rings.dead || room < parts.len() {
