@@ -287,9 +287,8 @@ fn long_packets_reach_the_kernel() {
         let out = ping(host, &format!("-c 3 -i 0.2 -W 2 -s 8900 {to}"));
         assert!(out.contains("3 received"), "{out}");
         // Nobody there, and no way there.
-        let nobody: IpAddr = if family == Family::V4 { "10.0.1.77" } else { "fd00:0:0:1::77" }
-            .parse()
-            .unwrap();
+        let nobody: IpAddr =
+            if family == Family::V4 { "10.0.1.77" } else { "fd00:0:0:1::77" }.parse().unwrap();
         let out = ping(host, &format!("-c 1 -W 5 -s 8900 {nobody}"));
         assert!(out.contains("nreachable"), "{out}");
         let nowhere = if family == Family::V4 { "198.51.100.1" } else { "2001:db8::1" };

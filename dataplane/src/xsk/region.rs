@@ -6,7 +6,6 @@
 //!        [tag] ^ addr
 //! ```
 
-use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
@@ -15,18 +14,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nsplane_abi::long::LONGEST;
 use nsplane_abi::tag::{MEMBER_TAG_LEN, MemberTag, TAG_LEN, Tag};
-use xsk_rs::config::{
-    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
-};
-use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 use super::Error;
+use super::bind::bind;
 use super::probe::{has_multi_buffer, probe_af_xdp};
 
 /// Bytes that the kernel keeps free in front of a packet.
 const XDP_HEADROOM: u32 = 256;
-/// Says of a descriptor that the packet goes on in the next (`linux/if_xdp.h`).
-const XDP_PKT_CONTD: u32 = 1;
 
 /// How sockets are bound. All sockets of one memory share one mode: the kernel
 /// makes it so.
@@ -272,62 +268,10 @@ impl Memory {
     /// Where the frame behind this one is noted: the chunk's first bytes, far below the
     /// tag, which the kernel neither reads nor keeps.
     #[inline]
-    fn link_ptr(&self, desc: &FrameDesc) -> *mut Frame {
+    pub(super) fn link_ptr(&self, desc: &FrameDesc) -> *mut Frame {
         let at = self.chunk_of(desc) * self.0.options.frame_size as usize;
         // SAFETY: the chunk lies inside the mapping.
         unsafe { self.0.base.as_ptr().add(at) }.cast()
-    }
-
-    /// More frames of the packet are linked behind this one.
-    #[inline]
-    #[must_use]
-    pub fn is_long(&self, frame: &Frame) -> bool {
-        frame.0.has_more_frames()
-    }
-
-    /// The frame behind this one.
-    #[inline]
-    pub fn next<'a>(&'a self, frame: &'a mut Frame) -> Option<&'a mut Frame> {
-        // SAFETY: a frame that says so has one noted there (`link`, `put_behind`); chunks are
-        // aligned as pages are, and the token of the first is that of all behind it.
-        self.is_long(frame).then(|| unsafe { &mut *self.link_ptr(&frame.0) })
-    }
-
-    /// Takes off what is linked behind a frame.
-    #[inline]
-    pub fn take_next(&self, frame: &mut Frame) -> Option<Frame> {
-        if !self.is_long(frame) {
-            return None;
-        }
-        frame.0.set_options(0);
-        // SAFETY: as in `next`; the note counts for nothing from here on, so there is one
-        // token of the next frame.
-        Some(unsafe { self.link_ptr(&frame.0).read() })
-    }
-
-    /// Links a frame, and what is behind it, behind one that has nothing behind it.
-    #[inline]
-    pub fn link(&self, frame: &mut Frame, next: Frame) {
-        frame.0.set_options(XDP_PKT_CONTD);
-        self.put_behind(&frame.0, next);
-    }
-
-    /// Notes what follows a frame that says already that something does.
-    pub(super) fn put_behind(&self, last: &FrameDesc, next: Frame) {
-        // SAFETY: the chunk is the caller's, who has the token of its packet's first frame;
-        // it is aligned as pages are, and longer than what is written.
-        unsafe { self.link_ptr(last).write(next) };
-    }
-
-    /// Takes a packet apart whose `last` frame says that more follow, which never came.
-    pub(super) fn unlink_partial(&self, first: Frame, last: &FrameDesc, out: &mut Vec<Frame>) {
-        let mut frame = first;
-        while frame.0.addr() != last.addr() {
-            let Some(next) = self.take_next(&mut frame) else { break };
-            out.push(std::mem::replace(&mut frame, next));
-        }
-        frame.0.set_options(0);
-        out.push(frame);
     }
 
     /// Starts fetching the packet's first cache line.
@@ -400,11 +344,11 @@ impl Region {
     }
 }
 
-fn bad(why: &dyn ToString) -> Error {
+pub(super) fn bad(why: &dyn ToString) -> Error {
     Error::Options(why.to_string())
 }
 
-fn ring(size: u32) -> Result<QueueSize, Error> {
+pub(super) fn ring(size: u32) -> Result<QueueSize, Error> {
     QueueSize::new(size).map_err(|e| bad(&e))
 }
 
@@ -428,58 +372,6 @@ fn base_of(umem: &Umem, first: &FrameDesc) -> NonNull<u8> {
     // SAFETY: `at` is `addr` bytes into the mapping.
     let base = unsafe { at.sub(addr) };
     NonNull::new(base).expect("a mapping does not start at null")
-}
-
-/// Binds a socket to a queue of a device in the calling thread's namespace.
-pub(super) fn bind(memory: &Memory, device: &str, queue: u16) -> Result<Rings, Error> {
-    let options = memory.options();
-    let mut flags = match options.mode {
-        Mode::Copy => BindFlags::XDP_COPY,
-        Mode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
-    };
-    flags.set(BindFlags::XDP_USE_SG, options.multi_buffer());
-    let config = SocketConfig::builder()
-        .rx_queue_size(ring(options.ring_size)?)
-        .tx_queue_size(ring(options.ring_size)?)
-        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(flags | BindFlags::XDP_USE_NEED_WAKEUP)
-        .build();
-    let name = Interface::new(CString::new(device).map_err(|e| bad(&e))?);
-    // SAFETY: programs are never loaded by the library (flag above), which is
-    // what its contract asks for when a queue is bound again.
-    let made = unsafe { Socket::new(config, memory.umem(), &name, u32::from(queue)) };
-    match made {
-        Ok((tx, rx, Some((fill, comp)))) => Ok((tx, rx, fill, comp)),
-        Ok((_, _, None)) => Err(Error::QueueBusy { device: device.to_owned(), queue }),
-        Err(e) => Err(bind_error(device, queue, options.mode, &e)),
-    }
-}
-
-fn bind_error(
-    device: &str,
-    queue: u16,
-    mode: Mode,
-    e: &xsk_rs::socket::SocketCreateError,
-) -> Error {
-    let source = std::error::Error::source(e)
-        .and_then(|s| s.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error)
-        .map_or_else(|| io::Error::other(e.to_string()), io::Error::from_raw_os_error);
-    let device = device.to_owned();
-    match source.raw_os_error() {
-        Some(libc::EBUSY) => Error::QueueBusy { device, queue },
-        // A zero-copy bind that a driver cannot do ends in one of these three.
-        Some(libc::EOPNOTSUPP) => Error::Unsupported { device, queue, mode: mode.name(), source },
-        Some(libc::EINVAL | libc::ENOENT) if mode == Mode::ZeroCopy => {
-            Error::Unsupported { device, queue, mode: mode.name(), source }
-        }
-        // What the first device's going away leads to: a memory whose first socket is
-        // used up, or is not bound (decision 4).
-        Some(libc::ENOMEM | libc::EBADF) if mode == Mode::ZeroCopy => {
-            Error::NotShared { device, queue, source }
-        }
-        _ => Error::Bind { device, queue, source },
-    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@
 //! begin with, fetches the packet from a map, and hands it to the device's receive side.
 
 use aya_ebpf::bindings::BPF_F_INGRESS;
-use aya_ebpf::helpers::generated::{
-    bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_store_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_store_bytes};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::TcContext;

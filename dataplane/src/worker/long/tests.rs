@@ -118,9 +118,16 @@ fn a_checksum_outside_the_first_frame_is_left_alone() {
     let bytes = noise(400);
     for (start, offset) in [(96, 4), (10, 0), (300, 2), (65535, 6)] {
         let mut packet = packet(&bytes, &[100]);
-        let tag =
-            Tag { flags: TAG_CSUM_PARTIAL, csum_start: start, csum_offset: offset, ..Tag::default() };
-        assert_eq!(complete_checksum(&SimMemory, &mut packet, 400, &tag), start == 96 && offset < 3);
+        let tag = Tag {
+            flags: TAG_CSUM_PARTIAL,
+            csum_start: start,
+            csum_offset: offset,
+            ..Tag::default()
+        };
+        assert_eq!(
+            complete_checksum(&SimMemory, &mut packet, 400, &tag),
+            start == 96 && offset < 3
+        );
         assert_eq!(whole(&mut packet), bytes);
     }
 }

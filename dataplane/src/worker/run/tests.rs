@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::id::NsId;
 use crate::stats::{DropReason, PuntReason};
-use crate::tables::{Namespace, NextHop};
 use crate::tables::neigh::Neigh;
+use crate::tables::{Namespace, NextHop};
 use crate::worker::idle::{Idle, Sleep, run_loop};
 use crate::worker::sim::scene::{
     GENERATION, Scene, Setup, host_mac, host4, host6, port_mac, tag, tenant_ns, udp, world,
@@ -36,9 +36,7 @@ fn long_links(tenants: u16, queues: u16) -> World {
     for ns in world.namespaces.iter_mut().flatten() {
         let ns = Arc::get_mut(ns).expect("nobody has it yet");
         let hops = ns.next_hops.iter().map(|hop| match *hop {
-            NextHop::Forward { port, gateway, .. } => {
-                NextHop::Forward { port, gateway, mtu: 9000 }
-            }
+            NextHop::Forward { port, gateway, .. } => NextHop::Forward { port, gateway, mtu: 9000 },
             other => other,
         });
         ns.next_hops = hops.collect();

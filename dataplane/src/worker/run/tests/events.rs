@@ -7,14 +7,38 @@ use super::*;
 /// What may happen to a scene.
 #[derive(Clone, Debug)]
 enum Event {
-    Deliver { port: u16, queue: u16, kind: u8, count: usize },
-    Random { port: u16, bytes: Vec<u8>, flags: u16 },
+    Deliver {
+        port: u16,
+        queue: u16,
+        kind: u8,
+        count: usize,
+    },
+    Random {
+        port: u16,
+        bytes: Vec<u8>,
+        flags: u16,
+    },
     /// A packet of several frames, or only the first of them.
-    Long { port: u16, kind: u8, len: usize, room: usize, all: bool },
-    Round { worker: usize },
-    Budget { port: u16, budget: usize },
-    Remove { port: u16 },
-    Add { port: u16 },
+    Long {
+        port: u16,
+        kind: u8,
+        len: usize,
+        room: usize,
+        all: bool,
+    },
+    Round {
+        worker: usize,
+    },
+    Budget {
+        port: u16,
+        budget: usize,
+    },
+    Remove {
+        port: u16,
+    },
+    Add {
+        port: u16,
+    },
     DrainPunts,
 }
 
