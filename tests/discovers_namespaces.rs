@@ -67,8 +67,17 @@ impl Mounted {
         }
         fs::write(path, "").unwrap();
         let mounted = Self { path: path.to_owned(), made };
-        command::run("mount", ["--bind".as_ref(), from.as_os_str(), path.as_os_str()]).unwrap();
+        mounted.mount(from);
         mounted
+    }
+
+    fn mount(&self, from: &Path) {
+        let words = ["--bind".as_ref(), from.as_os_str(), self.path.as_os_str()];
+        command::run("mount", words).unwrap();
+    }
+
+    fn unmount(&self) {
+        command::run("umount", ["-l".as_ref(), self.path.as_os_str()]).unwrap();
     }
 }
 
@@ -186,6 +195,25 @@ fn two_names_are_one_namespace_until_both_are_gone() {
     drop(second);
     wait_names(&nsplane, &[]);
     wait_until(SOON, "its device to be gone", || keeper.ifindex("k0").is_err()).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mount_over_a_name_is_seen_though_the_directory_does_not_change() {
+    let source = Netns::new("source").unwrap();
+    let from = Path::new("/run/netns").join(source.name());
+    let name = of_label("late").replace('*', "0");
+    let nsplane = start(&[&of_label("late")]);
+    let mounted = Mounted::new(&from, &Path::new("/run/netns").join(&name));
+    wait_names(&nsplane, &[&name]);
+    for _ in 0..2 {
+        mounted.unmount();
+        wait_names(&nsplane, &[]);
+        // By now nobody looks again because of the name's file.
+        std::thread::sleep(Duration::from_secs(1));
+        mounted.mount(&from);
+        wait_names(&nsplane, &[&name]);
+    }
 }
 
 #[test]

@@ -11,9 +11,16 @@ use tracing_subscriber::EnvFilter;
 use cli::{Cli, Command};
 use nsplane::control::error::told;
 
+/// Exit status of `nsplane explain` where the kernel would do something else.
+const DIFFERS: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
+        Command::Explain(args) => match cli::explain::explain(args) {
+            Ok(false) => return ExitCode::from(DIFFERS),
+            other => other.map(drop),
+        },
         Command::Run(args) => {
             log();
             cli::run::run(args)

@@ -39,6 +39,7 @@ pub mod flow;
 pub mod frame;
 pub mod interrupt;
 pub mod lab;
+pub mod macvlans;
 pub mod mover;
 pub mod netns;
 pub mod process;
@@ -46,6 +47,7 @@ pub mod process;
 pub mod programs;
 #[allow(unsafe_code, reason = "packet sockets")]
 pub mod raw;
+pub mod stop;
 #[allow(unsafe_code, reason = "system calls that std does not have")]
 mod sys;
 pub mod tenant;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::netns::Netns;
+use crate::stop::Stopped;
 use crate::wait::{wait_for, wait_until};
 use crate::{command, sys};
 
@@ -116,6 +117,14 @@ impl Nsplane {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops the control thread, which hears of changes, while the workers go on.
+    ///
+    /// # Errors
+    /// It has ended, or the system refuses.
+    pub fn stop_control(&self) -> Result<Stopped> {
+        Stopped::first_of(self.pid()).context("stopping nsplane's first thread")
     }
 
     /// The path of the API's socket.

@@ -63,11 +63,20 @@ impl Raw {
     }
 
     fn set(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        self.set_at(libc::SOL_PACKET, option, value)
+    }
+
+    fn set_at(
+        &self,
+        level: libc::c_int,
+        option: libc::c_int,
+        value: libc::c_int,
+    ) -> io::Result<()> {
         // SAFETY: the number lives through the call and has the length given.
         let set = unsafe {
             libc::setsockopt(
                 self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
+                level,
                 option,
                 (&raw const value).cast(),
                 size_of::<libc::c_int>() as libc::socklen_t,
@@ -96,6 +105,25 @@ impl Raw {
                 }
             }
         }
+    }
+
+    /// The next frame that arrived (did not leave), if there is one by now.
+    pub fn next(&self, buffer: &mut [u8]) -> Option<usize> {
+        loop {
+            let (len, outgoing) = self.read(buffer)?;
+            if !outgoing {
+                return Some(len);
+            }
+        }
+    }
+
+    /// Makes room for so many bytes of frames that arrived and were not read yet; each
+    /// counts with what the kernel keeps beside it.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn make_room(&self, bytes: libc::c_int) -> io::Result<()> {
+        self.set_at(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
     }
 
     /// Forgets all frames that arrived until now.

@@ -22,6 +22,28 @@ pub(crate) fn kill(pid: u32, signal: i32) -> io::Result<()> {
     check("kill", result)
 }
 
+/// Stops one thread of another process; it stays stopped until [`release`] is called by
+/// the same thread as this, or that ends.
+pub(crate) fn stop_thread(tid: i32) -> io::Result<()> {
+    trace(libc::PTRACE_SEIZE, tid)?;
+    trace(libc::PTRACE_INTERRUPT, tid)?;
+    // SAFETY: no status is asked for.
+    let waited = unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL) };
+    if waited == tid { Ok(()) } else { Err(named("waitpid")) }
+}
+
+/// Lets a stopped thread go on.
+pub(crate) fn release(tid: i32) -> io::Result<()> {
+    trace(libc::PTRACE_DETACH, tid)
+}
+
+fn trace(request: libc::c_uint, tid: i32) -> io::Result<()> {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: these requests read and write no memory of ours.
+    let result = unsafe { libc::ptrace(request, tid, none, none) };
+    if result == -1 { Err(named("ptrace")) } else { Ok(()) }
+}
+
 /// The number of the device `name` in the calling thread's namespace.
 pub(crate) fn ifindex(name: &str) -> io::Result<u32> {
     let name = CString::new(name).map_err(io::Error::other)?;

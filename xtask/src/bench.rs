@@ -8,15 +8,17 @@ use nsplane_bench::fairness::{Contest, Seen};
 use nsplane_tests::netns::{is_root, sweep};
 use nsplane_tests::process::Nsplane;
 
-use crate::demo;
 use crate::progress::say;
 use crate::setup::setup;
+use crate::{changes, demo};
 
 /// `cargo xtask bench`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     /// What a quiet tenant loses, and waits, while others flood.
     Fairness(Fairness),
+    /// How soon a changed route is obeyed, with a million of them; what loading them takes.
+    Changes(changes::Args),
 }
 
 /// `cargo xtask bench fairness`.
@@ -46,8 +48,10 @@ pub(crate) fn bench(root: &Path, bench: &Bench) -> Result<()> {
     for name in sweep()? {
         say(&format!("removed namespace {name}, left by a process that died"));
     }
-    let Bench::Fairness(args) = bench;
-    fairness(args)
+    match bench {
+        Bench::Fairness(args) => fairness(args),
+        Bench::Changes(args) => changes::changes(args),
+    }
 }
 
 fn fairness(args: &Fairness) -> Result<()> {

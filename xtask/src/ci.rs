@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::setup::{found, setup};
 use crate::stages::Stages;
 use crate::testing::{self, add_stages};
-use crate::{cargo, demo, ebpf, layers, soak};
+use crate::{cargo, demo, ebpf, layers, oracle, soak};
 
 /// Runs all checks and prints a summary.
 ///
@@ -33,8 +33,10 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
         stages.run("soak of 50 moves", || soak::soak(root, &moves));
         let namespaces = soak::Args::of(None, Some(40));
         stages.run("soak of 40 namespaces", || soak::soak(root, &namespaces));
+        let cases = oracle::Args::of(500);
+        stages.run("oracle of 500 cases", || oracle::oracle(root, &cases));
     } else {
-        stages.leave_out("demo and soak: they need root");
+        stages.leave_out("demo, soak and oracle: they need root");
     }
     stages.finish()
 }

@@ -5,11 +5,14 @@
 #![deny(unsafe_code)]
 
 mod bench;
+mod changes;
 mod ci;
 mod demo;
 mod ebpf;
 mod layers;
+mod oracle;
 mod progress;
+mod random;
 mod scale;
 mod setup;
 mod soak;
@@ -55,6 +58,9 @@ enum Command {
     Soak(soak::Args),
     /// Many namespaces: what each costs, and whether anything gets slow.
     Scale(scale::Args),
+    /// Random topologies and packets, through the kernel and through nsplane: does all
+    /// come out the same?
+    Oracle(oracle::Args),
     /// Measure one promise, nsplane beside the kernel.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -85,6 +91,7 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::Demo(args) => demo::demo(&root, args),
         Command::Soak(args) => soak::soak(&root, args),
+        Command::Oracle(args) => oracle::oracle(&root, args),
         Command::Scale(args) => scale::scale(&root, args),
         Command::Bench(args) => bench::bench(&root, args),
         Command::Test(args) => testing::test(&root, args),

@@ -1,11 +1,11 @@
-//! The client's side, blocking: `nsplane show` and `reload`, tests.
+//! The client's side, blocking: `nsplane show`, `explain` and `reload`, tests.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Reloaded, Request, Response};
+use super::{Explanation, Question, Reloaded, Request, Response};
 use crate::control::view::{Subject, View};
 
 /// How long to wait for an answer.
@@ -44,6 +44,17 @@ pub enum ClientError {
 pub fn show(path: &Path, show: Subject, netns: Option<String>) -> Result<View, ClientError> {
     match ask(path, &Request::Show { show, netns })? {
         Response::Ok(view) => Ok(view),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Asks the nsplane that listens at `path` what becomes of a packet.
+///
+/// # Errors
+/// Nobody answers there, or there is no such namespace or port.
+pub fn explain(path: &Path, question: Question) -> Result<Explanation, ClientError> {
+    match ask(path, &Request::Explain(question))? {
+        Response::Explained(explanation) => Ok(*explanation),
         other => Err(unexpected(other)),
     }
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! > {"reload":true}
 //! < {"reloaded":{"taken_in":["green"],...}}
+//! > {"explain":{"netns":"blue","iif":"eth0","dst":"10.0.1.2"}}
+//! < {"explained":{"tier":"userspace","steps":[...],"kernel":{...},...}}
 //! > {"show":"ports","netns":"blue"}
 //! < {"ok":{"ports":[...]}}
 //! < {"error":"no namespace \"blue\" here; there are: red"}
@@ -13,12 +15,14 @@
 //! mode (0600: root, or whoever runs nsplane).
 
 mod client;
+mod explain;
 mod reload;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientError, reload, show};
+pub use client::{ClientError, explain, reload, show};
+pub use explain::{Explanation, Kernel, Question, Step, Tier, Way, table_name};
 pub use reload::{ChangedNamespace, Reloaded};
 pub use server::{Call, ListenError, Listener};
 
@@ -38,6 +42,8 @@ pub enum Request {
         /// Of this namespace only.
         netns: Option<String>,
     },
+    /// Say what becomes of a packet.
+    Explain(Question),
     /// Read the config file again and apply it.
     Reload,
 }
@@ -50,6 +56,8 @@ struct Line {
     show: Option<Subject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Question>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     reload: bool,
 }
@@ -59,9 +67,14 @@ impl TryFrom<Line> for Request {
 
     fn try_from(line: Line) -> Result<Self, Self::Error> {
         match line {
-            Line { show: Some(show), netns, reload: false } => Ok(Self::Show { show, netns }),
-            Line { show: None, netns: None, reload: true } => Ok(Self::Reload),
-            _ => Err("it has either `show`, with or without `netns`, or `reload`"),
+            Line { show: Some(show), netns, explain: None, reload: false } => {
+                Ok(Self::Show { show, netns })
+            }
+            Line { show: None, netns: None, explain: Some(question), reload: false } => {
+                Ok(Self::Explain(question))
+            }
+            Line { show: None, netns: None, explain: None, reload: true } => Ok(Self::Reload),
+            _ => Err("it has either `show`, with or without `netns`, or `explain`, or `reload`"),
         }
     }
 }
@@ -69,7 +82,8 @@ impl TryFrom<Line> for Request {
 impl From<Request> for Line {
     fn from(request: Request) -> Self {
         match request {
-            Request::Show { show, netns } => Self { show: Some(show), netns, reload: false },
+            Request::Show { show, netns } => Self { show: Some(show), netns, ..Self::default() },
+            Request::Explain(question) => Self { explain: Some(question), ..Self::default() },
             Request::Reload => Self { reload: true, ..Self::default() },
         }
     }
@@ -81,6 +95,8 @@ impl From<Request> for Line {
 pub enum Response {
     /// What was asked for.
     Ok(View),
+    /// What becomes of a packet.
+    Explained(Box<Explanation>),
     /// What a new config changed.
     Reloaded(Reloaded),
     /// Why not.

@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap};
+use nsplane_abi::layout::{self, Layout};
 use nsplane_abi::member::{MemberEntry, MemberKey};
 use nsplane_abi::{
     Counter, PassReason, PortConf, QUEUES_PER_PORT, ROUTE_KERNEL, ROUTE_OURS, counter_slot,
@@ -21,7 +22,7 @@ use super::inject::LONG;
 use crate::id::{NsId, PortId, QueueId};
 
 /// Names of the maps that instances share, as the object has them.
-pub(super) const SHARED: [&str; 10] = [
+pub(super) const SHARED: [&str; 11] = [
     "PORTS",
     "XSKS",
     "LOCAL4",
@@ -29,6 +30,7 @@ pub(super) const SHARED: [&str; 10] = [
     "KERNEL4",
     "KERNEL6",
     "MEMBERS",
+    "LAYOUT",
     "COUNTERS",
     "INJECTING",
     LONG,
@@ -49,6 +51,7 @@ pub(super) struct Maps {
     kernel4: Routes<8>,
     kernel6: Routes<20>,
     members: HashMap<MapData, [u8; size_of::<MemberKey>()], [u8; size_of::<MemberEntry>()]>,
+    layout: Array<MapData, [u32; layout::WORDS]>,
     counters: PerCpuArray<MapData, [u64; 2]>,
 }
 
@@ -64,6 +67,7 @@ impl Maps {
             kernel4: take(ebpf, "KERNEL4")?,
             kernel6: take(ebpf, "KERNEL6")?,
             members: take(ebpf, "MEMBERS")?,
+            layout: take(ebpf, "LAYOUT")?,
             counters: take(ebpf, "COUNTERS")?,
         })
     }
@@ -161,6 +165,11 @@ impl Maps {
         absent_is_fine(done).map_err(failed("MEMBERS", "removing a member"))
     }
 
+    pub(super) fn set_layout(&mut self, layout: &Layout) -> Result<(), Error> {
+        let done = self.layout.set(0, layout_words(layout), 0);
+        done.map_err(failed("LAYOUT", "saying where the kernel keeps its devices"))
+    }
+
     pub(super) fn entries(&self) -> Result<(usize, usize, usize), Error> {
         let mut ports = 0;
         for port in 0..self.max_ports {
@@ -252,7 +261,32 @@ fn member_bytes(entry: &MemberEntry) -> [u8; size_of::<MemberEntry>()] {
     out[6..8].copy_from_slice(&entry.flags.to_ne_bytes());
     out[8..12].copy_from_slice(&entry.generation.to_ne_bytes());
     out[12..16].copy_from_slice(&entry.parent.to_ne_bytes());
+    out[16..24].copy_from_slice(&entry.cookie.to_ne_bytes());
+    out[24..28].copy_from_slice(&entry.ifindex.to_ne_bytes());
+    out[28..32].copy_from_slice(&entry.bucket.to_ne_bytes());
     out
+}
+
+/// `nsplane_abi::layout::Layout` as memory has it.
+fn layout_words(l: &Layout) -> [u32; layout::WORDS] {
+    [
+        l.known,
+        l.xdp_rxq,
+        l.rxq_dev,
+        l.dev_rx_data,
+        l.dev_addr,
+        l.dev_flags,
+        l.dev_ifindex,
+        l.dev_net,
+        l.net_cookie,
+        l.macvlan_port_dev,
+        l.macvlan_port_hash,
+        l.macvlan_dev,
+        l.macvlan_port,
+        l.macvlan_hlist,
+        l.dev_vlans,
+        l.vlan_arrays,
+    ]
 }
 
 /// `Local4`, `Local6`, `Prefix4` and `Prefix6` of the abi: namespace, then address.

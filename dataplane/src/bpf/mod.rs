@@ -24,6 +24,7 @@ mod attach;
 mod btf;
 mod error;
 mod inject;
+mod layout;
 mod maps;
 mod object;
 #[cfg(test)]
@@ -38,8 +39,9 @@ use nsplane_abi::{Counter, PassReason, PortConf};
 pub use self::attach::{AttachMode, AttachSpec, Attached, DeviceKind, Loader};
 pub use self::error::Error;
 pub use self::inject::{Injector, MAX_PACKET};
+use self::layout::Known;
 use self::maps::Maps;
-use crate::id::{NsId, PortId, QueueId};
+use crate::id::{Mac, NsId, PortId, QueueId};
 pub use crate::sys::bpf::XdpMode;
 
 /// What is fixed when the maps are made.
@@ -59,6 +61,7 @@ impl Default for Options {
 pub struct Bpf {
     loader: Loader,
     maps: Maps,
+    known: Known,
     injector: Option<Injector>,
 }
 
@@ -73,9 +76,36 @@ impl Bpf {
     pub fn load(options: Options) -> Result<Self, Error> {
         let loader = Loader::new(options)?;
         let mut first = loader.instantiate(&[])?;
-        let maps = Maps::take(&mut first, options.max_ports)?;
+        let mut maps = Maps::take(&mut first, options.max_ports)?;
         let injector = Some(Injector::new(first)?);
-        Ok(Self { loader, maps, injector })
+        let known = Known::learn();
+        maps.set_layout(&known.layout)?;
+        Ok(Self { loader, maps, known, injector })
+    }
+
+    /// Why the program could not see that a macvlan has moved; None if it can.
+    ///
+    /// # Errors
+    /// The kernel's types are known since its module was loaded, and the map refuses
+    /// them.
+    pub fn no_macvlan(&mut self) -> Result<Option<&str>, Error> {
+        if self.known.is_outdated() {
+            self.known = Known::learn();
+            self.maps.set_layout(&self.known.layout)?;
+        }
+        Ok(self.known.no_macvlan.as_deref())
+    }
+
+    /// The same of VLAN devices.
+    #[must_use]
+    pub fn no_vlan(&self) -> Option<&str> {
+        self.known.no_vlan.as_deref()
+    }
+
+    /// The bucket of the kernel's table that a macvlan with this address is in.
+    #[must_use]
+    pub fn bucket(&self, mac: Mac) -> u32 {
+        self.known.bucket(mac)
     }
 
     /// What loads and attaches instances that use these maps.

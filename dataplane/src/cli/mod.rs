@@ -1,11 +1,13 @@
 //! The command line.
 
 pub(crate) mod config;
+pub(crate) mod explain;
 pub(crate) mod print;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod show;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -37,6 +39,12 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Show what a running nsplane does.
     Show(Show),
+    /// Say step by step what becomes of a packet, and what the kernel would do with it.
+    ///
+    /// The packet is decided on by the tables in use, and the kernel is asked in the same
+    /// namespace (as `ip route get ... iif ...` does). Nothing is sent. Exit status: 0 where
+    /// both agree, 3 where they differ, 1 for an error.
+    Explain(Explain),
     /// Let a running nsplane read its config file again, and print what changes.
     ///
     /// A file that is wrong changes nothing. What only a restart can change is told, and
@@ -145,6 +153,40 @@ pub(crate) struct Api {
     /// Unix socket of the API.
     #[arg(long = "api", value_name = "PATH", default_value = "/run/nsplane/api.sock")]
     pub(crate) path: PathBuf,
+}
+
+/// `nsplane explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The namespace that the packet is in, as `show namespaces` has it.
+    #[arg(long, value_name = "NETNS")]
+    pub(crate) netns: String,
+    /// The device that it arrives at: a port.
+    #[arg(long, value_name = "DEV")]
+    pub(crate) iif: String,
+    /// Where it goes.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dst: IpAddr,
+    /// Where it comes from [default: a neighbour on the device].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) src: Option<IpAddr>,
+    /// Its protocol: a number, icmp, tcp, udp, esp, icmpv6 or sctp [default: udp].
+    #[arg(long, value_parser = explain::protocol)]
+    pub(crate) proto: Option<u8>,
+    /// Source port.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) sport: u16,
+    /// Destination port.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) dport: u16,
+    /// TOS or traffic class, as a number.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) tos: u8,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) api: Api,
 }
 
 /// `nsplane show`.

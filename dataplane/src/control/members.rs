@@ -95,6 +95,8 @@ pub(super) struct Book {
     unsettled: BTreeSet<NsId>,
     /// Ports that are left to the kernel: the map did not take a stated member of theirs.
     off: BTreeSet<PortId>,
+    /// Parts of ports that are no members, since it could not be seen that they move.
+    left_unseen: usize,
     /// It was said that there is no number left.
     told_full: bool,
     /// Everything is being given back: nothing is made any more.
@@ -119,7 +121,13 @@ impl Control {
         if self.book.closed || !std::mem::take(&mut self.members_stale) {
             return Ok(());
         }
-        let wanted = self.wanted_members();
+        let wanted = match self.wanted_members() {
+            Ok(wanted) => wanted,
+            Err(e) => {
+                self.members_stale = true;
+                return Err(e);
+            }
+        };
         self.note_devices(&wanted);
         let before = kinds(&self.book.entries);
         let (mut touched, mut result) = self.reserve(&wanted);
@@ -175,7 +183,7 @@ impl Control {
         self.follow_members()
     }
 
-    fn wanted_members(&mut self) -> Vec<Wanted> {
+    fn wanted_members(&mut self) -> Result<Vec<Wanted>, Error> {
         let any = !self.settings.members.is_empty()
             || !self.book.entries.is_empty()
             || self
@@ -183,7 +191,7 @@ impl Control {
                 .iter()
                 .any(|(_, n)| n.mirror.links.values().any(|l| l.part.is_some()));
         if !any {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut known = resolve::Known::take(self);
         let seen: Vec<Seen<'_>> = self
@@ -194,10 +202,36 @@ impl Control {
                 Seen { ns: self.ns_id(i), name, mirror, rule }
             })
             .collect();
-        let found =
+        let mut found =
             wanted(&seen, &self.settings.members, &mut |ns, link| known.other_end(self, ns, link));
         known.give_back(self);
-        found
+        self.leave_unseen(&mut found)?;
+        Ok(found)
+    }
+
+    /// Leaves those to the kernel of which the program could not see that they moved.
+    fn leave_unseen(&mut self, found: &mut Vec<Wanted>) -> Result<(), Error> {
+        let macvlan = self.bpf.no_macvlan().map_err(Error::Map)?.map(str::to_owned);
+        let vlan = self.bpf.no_vlan().map(str::to_owned);
+        let before = found.len();
+        let mut why = None;
+        found.retain(|w| {
+            let unseen = match w.how {
+                _ if w.stated => &None,
+                How::Mac(_) => &macvlan,
+                How::Vlan(_) | How::Queue(_) => &vlan,
+            };
+            why = why.take().or(unseen.as_deref());
+            unseen.is_none()
+        });
+        if let Some(why) = why
+            && self.book.left_unseen != before - found.len()
+        {
+            let devices = before - found.len();
+            warn!(devices, why, "left to the kernel: it could not be seen that they move");
+        }
+        self.book.left_unseen = before - found.len();
+        Ok(())
     }
 
     fn drop_unwanted(&mut self, wanted: &[Wanted]) -> BTreeSet<NsId> {

@@ -15,6 +15,7 @@ pub mod closer;
 pub mod compile;
 pub mod devices;
 pub mod error;
+pub mod explain;
 pub mod following;
 pub mod ledger;
 mod lengths;
@@ -93,7 +94,7 @@ pub struct Control {
 }
 
 /// Ticks in which each port's sockets are looked at once.
-const LOOKS: usize = 8;
+const LOOKS: usize = 16;
 
 /// What [`Control`] is made from.
 pub struct Parts {
@@ -119,8 +120,9 @@ impl Control {
     pub fn new(parts: Parts) -> Self {
         let Parts { settings, bpf, region, workers, publisher, targets, closer } = parts;
         Self {
-            ports: Slots::new(usize::from(settings.max_ports)),
-            namespaces: Slots::new(usize::from(u16::MAX)),
+            ports: Slots::new(usize::from(settings.max_ports), u32::MAX),
+            // As `NsId` holds them.
+            namespaces: Slots::new(usize::from(u16::MAX), u32::from(u16::MAX)),
             settings,
             bpf,
             region,

@@ -49,7 +49,10 @@ impl Control {
         })
     }
 
-    fn chosen(&self, netns: Option<&str>) -> Result<Vec<(NsId, &NamespaceState)>, String> {
+    pub(super) fn chosen(
+        &self,
+        netns: Option<&str>,
+    ) -> Result<Vec<(NsId, &NamespaceState)>, String> {
         let all = self.namespaces.iter().map(|(i, n)| (self.ns_id(i), n));
         let chosen: Vec<_> =
             all.filter(|(_, n)| netns.is_none_or(|name| n.netns.name() == name)).collect();
@@ -104,7 +107,7 @@ impl Control {
         })
     }
 
-    fn device_name(&self, n: &NamespaceState, port: PortId) -> Option<String> {
+    pub(super) fn device_name(&self, n: &NamespaceState, port: PortId) -> Option<String> {
         let state = self.ports.get(port.index())?;
         Some(n.mirror.links.get(&state.ifindex)?.name.clone())
     }
@@ -258,7 +261,7 @@ fn kept(n: &NamespaceState, link: &Link, room: u32) -> String {
 }
 
 /// Devices that are no ports, with the reason; never `lo`.
-fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
+pub(super) fn not_ports(n: &NamespaceState) -> impl Iterator<Item = view::Port> + '_ {
     let others = n.mirror.links.values();
     let others =
         others.filter(|l| l.kind != LinkKind::Loopback && !n.ports.contains_key(&l.ifindex));

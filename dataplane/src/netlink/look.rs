@@ -78,12 +78,10 @@ impl Look {
         let failed = self.open(ns).err();
         let mut changed = [false; FILES.len()];
         for (kept, changed) in self.files.iter_mut().zip(&mut changed) {
-            let now = match (&failed, kept.read()) {
-                (Some(e), None) => Err(e.clone()),
-                (_, text) => text.unwrap_or_else(|| Ok(Vec::new())),
-            };
-            *changed = kept.said.as_ref() != Some(&now);
-            kept.said = Some(now);
+            *changed = kept.look(failed.as_ref());
+        }
+        if changed == [false; FILES.len()] {
+            return Vec::new();
         }
         self.events(&changed)
     }
@@ -95,17 +93,28 @@ impl Look {
         }
     }
 
-    /// Opens what is not open and exists. A module may bring a file at any time, and
-    /// take it away.
+    /// A look would tell something, or has something to open.
+    pub(super) fn is_other(&mut self, now: Instant) -> bool {
+        self.missing(now).next().is_some()
+            || self.files.iter_mut().any(|kept| {
+                let mut room = [0; ROOM];
+                let says = kept.says(&mut room, None);
+                kept.said.as_ref().is_none_or(|said| said.as_deref() != says)
+            })
+    }
+
+    /// Files that exist and are not open. A module may bring one at any time, and take it
+    /// away.
+    fn missing(&self, now: Instant) -> impl Iterator<Item = usize> {
+        let closed = self.files.iter().enumerate().filter(|(_, kept)| kept.file.is_none());
+        closed.map(|(i, _)| i).filter(move |i| exists(*i, now))
+    }
+
     fn open(&mut self, ns: &Netns) -> Result<(), String> {
-        let present = present();
-        let missing = |kept: &Kept, present: bool| present && kept.file.is_none();
-        let files = self.files.iter().zip(present);
-        if !files.clone().any(|(kept, present)| missing(kept, present)) {
+        let which: Vec<usize> = self.missing(Instant::now()).collect();
+        if which.is_empty() {
             return Ok(());
         }
-        let which: Vec<usize> =
-            files.enumerate().filter(|(_, (k, p))| missing(k, *p)).map(|(i, _)| i).collect();
         let open = || which.iter().map(|i| (*i, File::open(FILES[*i].0))).collect::<Vec<_>>();
         let opened = ns.run(open).map_err(|e| e.to_string())?;
         let mut refused = None;
@@ -148,40 +157,49 @@ impl Look {
 }
 
 impl Kept {
-    /// None: it is not there.
-    fn read(&mut self) -> Option<Answer> {
-        match text(self.file.as_ref()?) {
-            Ok(text) => Some(Ok(text)),
+    /// Reads it, and keeps what it says if that is new.
+    fn look(&mut self, failed: Option<&String>) -> bool {
+        let mut room = [0; ROOM];
+        let says = self.says(&mut room, failed);
+        if self.said.as_ref().is_some_and(|said| said.as_deref() == says) {
+            return false;
+        }
+        self.said = Some(says.map(<[u8]>::to_vec).map_err(Clone::clone));
+        true
+    }
+
+    /// One call: such files give all that there is, or as much as there is room for.
+    fn says<'a>(
+        &mut self,
+        room: &'a mut [u8],
+        failed: Option<&'a String>,
+    ) -> Result<&'a [u8], &'a String> {
+        let read = self.file.as_ref().map(|file| file.read_at(room, 0));
+        match (read, failed) {
+            (Some(Ok(len)), _) => return Ok(&room[..len]),
             // Its module is gone, or the namespace.
-            Err(_) => {
-                self.file = None;
-                None
-            }
+            (Some(Err(_)), _) => self.file = None,
+            (None, _) => {}
         }
+        failed.map_or(Ok(&[]), Err)
     }
 }
 
-/// Which files this kernel has now: in one namespace it has them in all. Asked of
-/// the kernel once a period, however many namespaces there are.
-fn present() -> [bool; FILES.len()] {
-    static SEEN: Mutex<Option<(Instant, [bool; FILES.len()])>> = Mutex::new(None);
+/// Whether this kernel has a file now: in one namespace it has it in all. Asked of the
+/// kernel once a period at most (a look may come a little early), however many
+/// namespaces there are, and only where one has not opened it: finding a setting's file
+/// goes through those of all namespaces.
+fn exists(file: usize, now: Instant) -> bool {
+    static SEEN: Mutex<[Option<(Instant, bool)>; FILES.len()]> = Mutex::new([None; FILES.len()]);
     let mut seen = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let now = Instant::now();
-    match *seen {
-        Some((at, present)) if now.duration_since(at) < FILES_PERIOD => present,
+    match seen[file] {
+        Some((at, exists)) if now.duration_since(at) < FILES_PERIOD * 9 / 10 => exists,
         _ => {
-            let present = FILES.map(|(path, _)| Path::new(path).exists());
-            *seen = Some((now, present));
-            present
+            let exists = Path::new(FILES[file].0).exists();
+            seen[file] = Some((now, exists));
+            exists
         }
     }
-}
-
-/// One call: such files give all that there is, or as much as there is room for.
-fn text(file: &File) -> io::Result<Vec<u8>> {
-    let mut room = [0; ROOM];
-    let len = file.read_at(&mut room, 0)?;
-    Ok(room[..len].to_vec())
 }
 
 /// A table comes into being when the command first touches it, with rules or

@@ -44,6 +44,7 @@
 //! What cannot be read is counted, and where it counts for forwarding it is
 //! told ([`Event::Unreadable`]), so that the namespace stays with the kernel.
 
+mod around;
 mod decode;
 mod dump;
 mod event;
@@ -64,6 +65,7 @@ use crate::netns::{self, Netns};
 use crate::sys;
 
 pub use crate::sys::ethtool::Channels;
+pub use around::{LOOK_AROUND, look_around};
 pub use decode::{Tally, decode};
 pub use dump::dump;
 pub use event::*;
@@ -72,7 +74,7 @@ pub(crate) use hook::{INGRESS, ROOT};
 pub use look::{FILES_PERIOD, Switch};
 pub use monitor::Monitor;
 pub use programs::PROGRAMS_PERIOD;
-pub use question::Asker;
+pub use question::{Asker, RouteQuestion};
 
 /// Why the kernel's state could not be had.
 #[derive(Debug, Error)]

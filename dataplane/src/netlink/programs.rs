@@ -55,6 +55,15 @@ struct Host {
     refused: Option<String>,
 }
 
+/// What the last look at the host's programs showed.
+pub(super) struct Glance {
+    hooks: Vec<Hook>,
+    /// [`Host::changes`].
+    changes: u64,
+    /// There are programs that can be put on tcx.
+    any: bool,
+}
+
 static HOST: Mutex<Option<Host>> = Mutex::new(None);
 
 /// What one namespace was told.
@@ -69,25 +78,26 @@ pub(super) struct Programs {
 impl Programs {
     /// What has changed since it was called last; at first, everything.
     pub(super) fn look(&mut self, ns: &Netns) -> Vec<Event> {
-        let now = Instant::now();
-        let (hooks, changes, any) = {
-            let mut host = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let host = host.get_or_insert_default();
-            host.look(now);
-            (host.hooks(), host.changes, !host.classifiers.is_empty())
-        };
+        let host = glance();
         let mut events = Vec::new();
-        if self.hooks.as_ref() != Some(&hooks) {
-            self.hooks = Some(hooks.clone());
-            events.push(Event::Hooks(HookSource::Bpf, hooks));
+        if self.hooks.as_ref() != Some(&host.hooks) {
+            self.hooks = Some(host.hooks.clone());
+            events.push(Event::Hooks(HookSource::Bpf, host.hooks.clone()));
         }
-        if let Some(tcx) = self.tcx(ns, now, changes, any)
+        if let Some(tcx) = self.tcx(ns, Instant::now(), &host)
             && self.tcx.as_ref() != Some(&tcx)
         {
             self.tcx = Some(tcx.clone());
             events.push(Event::Tcx(tcx));
         }
         events
+    }
+
+    /// A look would tell something, or ask the devices.
+    pub(super) fn is_other(&self, now: Instant, host: &Glance) -> bool {
+        let tcx = self.tcx.as_ref();
+        self.hooks.as_ref() != Some(&host.hooks)
+            || if host.any { self.is_to_ask(now, host) } else { tcx.is_none_or(|t| !t.is_empty()) }
     }
 
     /// Tells everything at the next look.
@@ -101,14 +111,14 @@ impl Programs {
     }
 
     /// None: it is not yet time to ask, or could not be asked.
-    fn tcx(&mut self, ns: &Netns, now: Instant, changes: u64, any: bool) -> Option<Vec<Tcx>> {
-        if !any {
+    fn tcx(&mut self, ns: &Netns, now: Instant, host: &Glance) -> Option<Vec<Tcx>> {
+        if !host.any {
             return Some(Vec::new());
         }
-        if self.asked.is_some_and(|(at, c)| c == changes && now.duration_since(at) < QUERY) {
+        if !self.is_to_ask(now, host) {
             return None;
         }
-        self.asked = Some((now, changes));
+        self.asked = Some((now, host.changes));
         match ns.run(devices) {
             Ok(Ok(found)) => Some(found),
             Ok(Err(e)) => {
@@ -119,6 +129,22 @@ impl Programs {
             Err(_) => None,
         }
     }
+}
+
+impl Programs {
+    fn is_to_ask(&self, now: Instant, host: &Glance) -> bool {
+        let asked = |(at, changes)| changes == host.changes && now.duration_since(at) < QUERY;
+        !self.asked.is_some_and(asked)
+    }
+}
+
+/// The host's programs, looked at when it is time to. What is told of them is the same
+/// for all namespaces.
+pub(super) fn glance() -> Glance {
+    let mut host = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let host = host.get_or_insert_default();
+    host.look(Instant::now());
+    Glance { hooks: host.hooks(), changes: host.changes, any: !host.classifiers.is_empty() }
 }
 
 /// The devices of the calling thread's namespace that have programs on tcx.
@@ -139,7 +165,8 @@ impl Host {
             self.looked = Some((now, now));
             return self.count();
         };
-        if now.duration_since(at) < PROGRAMS_PERIOD {
+        // A namespace's look may come a little early.
+        if now.duration_since(at) < PROGRAMS_PERIOD * 9 / 10 {
             return;
         }
         let again = now.duration_since(recount) >= RECOUNT;

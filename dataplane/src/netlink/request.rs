@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::decode::rtm;
 use super::event::Family;
+use super::question::RouteQuestion;
 use crate::id::IfIndex;
 
 const NLM_F_REQUEST: u16 = 0x1;
@@ -15,6 +16,17 @@ const NLM_F_CREATE: u16 = 0x400;
 const NTF_USE: u8 = 1;
 const NDA_DST: u16 = 1;
 const NETNSA_FD: u16 = 3;
+/// `RTA_*` of a question about a route.
+const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
+const RTA_IIF: u16 = 3;
+const RTA_IP_PROTO: u16 = 27;
+const RTA_SPORT: u16 = 28;
+const RTA_DPORT: u16 = 29;
+/// `RTM_F_LOOKUP_TABLE`: say which table the answer is from.
+const LOOKUP_TABLE: u32 = 0x1000;
+/// `RTM_F_FIB_MATCH`: answer with the route instead of what it leads to.
+const FIB_MATCH: u32 = 0x2000;
 
 /// Something to be dumped.
 #[derive(Clone, Copy, Debug)]
@@ -121,18 +133,58 @@ pub(super) fn filter(ifindex: IfIndex, sequence: u32) -> Vec<u8> {
     message(rtm::NEIGH + 2, NLM_F_DUMP, sequence, &body)
 }
 
+/// Asks what becomes of a packet that arrives at a device; or, with `matched`, which
+/// route it takes.
+pub(super) fn route(q: &RouteQuestion, matched: bool, sequence: u32) -> Vec<u8> {
+    let family = Family::of(q.dst);
+    let mut body = vec![0; 12];
+    (body[0], body[1], body[2], body[3]) = (af(Some(family)), family.bits(), family.bits(), q.tos);
+    let flags = LOOKUP_TABLE | if matched { FIB_MATCH } else { 0 };
+    body[8..12].copy_from_slice(&flags.to_ne_bytes());
+    attribute(&mut body, RTA_DST, &octets(q.dst));
+    attribute(&mut body, RTA_SRC, &octets(q.src));
+    attribute(&mut body, RTA_IIF, &q.iif.0.to_ne_bytes());
+    if let Some(protocol) = q.protocol {
+        attribute(&mut body, RTA_IP_PROTO, &[protocol]);
+    }
+    for (kind, port) in [(RTA_SPORT, q.ports.0), (RTA_DPORT, q.ports.1)] {
+        if port != 0 {
+            attribute(&mut body, kind, &port.to_be_bytes());
+        }
+    }
+    message(rtm::ROUTE + 2, NLM_F_ACK, sequence, &body)
+}
+
+/// Asks for one neighbour, with an acknowledgement.
+pub(super) fn neighbor(ifindex: IfIndex, addr: IpAddr, sequence: u32) -> Vec<u8> {
+    let mut body = vec![0; 12];
+    body[0] = af(Some(Family::of(addr)));
+    body[4..8].copy_from_slice(&ifindex.0.to_ne_bytes());
+    attribute(&mut body, NDA_DST, &octets(addr));
+    message(rtm::NEIGH + 2, NLM_F_ACK, sequence, &body)
+}
+
+fn octets(addr: IpAddr) -> Vec<u8> {
+    match addr {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+/// Appends an attribute, padded. The value is a few bytes.
+fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    body.extend((4 + value.len() as u16).to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
 /// Makes the kernel resolve a neighbour, or confirm one that is stale.
 pub(super) fn resolve(ifindex: IfIndex, addr: IpAddr) -> Vec<u8> {
     let mut body = vec![0; 12];
     body[0] = af(Some(Family::of(addr)));
     body[4..8].copy_from_slice(&ifindex.0.to_ne_bytes());
     body[10] = NTF_USE;
-    let (bytes, len): (Vec<u8>, u16) = match addr {
-        IpAddr::V4(a) => (a.octets().to_vec(), 4 + 4),
-        IpAddr::V6(a) => (a.octets().to_vec(), 4 + 16),
-    };
-    body.extend(len.to_ne_bytes());
-    body.extend(NDA_DST.to_ne_bytes());
-    body.extend(bytes);
+    attribute(&mut body, NDA_DST, &octets(addr));
     message(rtm::NEIGH, NLM_F_CREATE, 0, &body)
 }

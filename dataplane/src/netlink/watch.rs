@@ -2,18 +2,19 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_XFRM};
 use netlink_sys::{Socket, SocketAddr};
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use super::around::Looked;
 use super::decode::{self, hook};
 use super::dump::{Dumper, Failure};
 use super::event::Event;
 use super::hook::{Hook, HookSource};
-use super::look::{FILES_PERIOD, Look};
+use super::look::Look;
 use super::programs::Programs;
 use super::{Error, request, scratch};
 use crate::netns::Netns;
@@ -135,26 +136,17 @@ pub(super) struct Watch {
     ns: Arc<Netns>,
     nftables: Notices,
     xfrm: Notices,
-    files: Look,
-    programs: Programs,
-    look: Interval,
+    looked: Rc<Looked>,
 }
 
 impl Watch {
     /// Subscribes. A part that the kernel does not have is silent.
     pub(super) fn open(ns: &Arc<Netns>) -> Result<Self, Error> {
-        // Spread over the period: a thousand namespaces are not looked at all at once.
-        let share = u32::try_from(ns.cookie().0.wrapping_mul(617) % 1000).unwrap_or(0);
-        let first = FILES_PERIOD + FILES_PERIOD * share / 1000;
-        let mut look = interval_at(Instant::now() + first, FILES_PERIOD);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             nftables: Notices::open(ns, NETLINK_NETFILTER, NFTABLES, hook::changes_chains)?,
             xfrm: Notices::open(ns, NETLINK_XFRM, XFRM, |_| true)?,
             ns: ns.clone(),
-            files: Look::default(),
-            programs: Programs::default(),
-            look,
+            looked: Looked::new(ns),
         })
     }
 
@@ -164,7 +156,7 @@ impl Watch {
             let heard = tokio::select! {
                 heard = self.nftables.next() => heard.map(|()| Part::Nftables),
                 heard = self.xfrm.next() => heard.map(|()| Part::Xfrm),
-                _ = self.look.tick() => match self.seen() {
+                () = self.looked.changed() => match self.looked.look() {
                     events if events.is_empty() => continue,
                     events => return Ok(events),
                 },
@@ -176,7 +168,7 @@ impl Watch {
 
     /// What changed up to now, without waiting.
     pub(super) fn queued(&mut self) -> Result<Vec<Event>, Error> {
-        let mut events = self.seen();
+        let mut events = self.looked.look();
         let heard = [(self.nftables.queued(), Part::Nftables), (self.xfrm.queued(), Part::Xfrm)];
         for (heard, part) in heard {
             if heard.map_err(|source| self.failed(source))? {
@@ -187,21 +179,13 @@ impl Watch {
     }
 
     /// Everything that is looked at is told again by the next look.
-    pub(super) fn forget(&mut self) {
-        self.files.forget();
-        self.programs.forget();
+    pub(super) fn forget(&self) {
+        self.looked.forget();
     }
 
     /// The namespace has another device: it may have brought programs along.
-    pub(super) fn has_another_device(&mut self) {
-        self.programs.ask_again();
-    }
-
-    /// Looks at what has no notices.
-    fn seen(&mut self) -> Vec<Event> {
-        let mut events = self.files.look(&self.ns);
-        events.extend(self.programs.look(&self.ns));
-        events
+    pub(super) fn has_another_device(&self) {
+        self.looked.has_another_device();
     }
 
     fn failed(&self, source: io::Error) -> Error {

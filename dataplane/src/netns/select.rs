@@ -176,6 +176,14 @@ impl Selector {
         if let What::Path(path) = &self.what { Some(path) } else { None }
     }
 
+    /// What it means lies in the directories of names: [`super::Watcher`] and the table of
+    /// mounts tell when there may be others. Files elsewhere and processes come and go
+    /// without a word.
+    #[must_use]
+    pub fn is_by_name(&self) -> bool {
+        matches!(self.what, What::Name(_) | What::Runtime(..))
+    }
+
     /// It asks for namespaces by the processes in them.
     #[must_use]
     pub fn needs_processes(&self) -> bool {

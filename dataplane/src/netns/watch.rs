@@ -54,6 +54,15 @@ impl Watcher {
         self.arm()
     }
 
+    /// Watches what is at the directories' paths now: something may have been mounted
+    /// there, or on the way.
+    ///
+    /// # Errors
+    /// As [`Watcher::watch`].
+    pub fn watch_again(&mut self) -> Result<(), Error> {
+        self.arm()
+    }
+
     fn arm(&mut self) -> Result<(), Error> {
         let mut armed = Vec::new();
         for dir in &self.dirs {

@@ -25,11 +25,12 @@ use crate::control::Control;
 use crate::control::error::told;
 use crate::control::view::{Subject, View};
 use crate::id::NsId;
+use crate::netlink;
 use crate::netns::Chosen;
 
 /// How often the daemon looks after itself.
 const TICK: Duration = Duration::from_millis(250);
-/// How often it looks for namespaces that came or went without a word.
+/// How often it asks whether namespaces may have come or gone without a word.
 const ROLL_CALL: Duration = Duration::from_secs(1);
 
 /// The running whole.
@@ -79,6 +80,8 @@ impl Daemon<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut roll_call = tokio::time::interval(ROLL_CALL);
         roll_call.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look_around = tokio::time::interval(netlink::LOOK_AROUND);
+        look_around.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 Some(heard) = self.listeners.heard.recv() => self.hear(heard),
@@ -92,7 +95,8 @@ impl Daemon<'_> {
                 () = tokio::task::yield_now(), if self.has_work() => self.work(),
                 () = until(self.discovery.soon()) => self.look(),
                 _ = tick.tick() => self.tick()?,
-                _ = roll_call.tick() => self.look(),
+                _ = look_around.tick() => netlink::look_around(),
+                _ = roll_call.tick() => self.roll_call(),
                 asked = self.signals.next() => match asked {
                     Asked::End(signal) => return leave(signal),
                     // The log has what came of it.
@@ -177,6 +181,18 @@ impl Daemon<'_> {
         self.look();
     }
 
+    /// Looks if there may be others than before.
+    fn roll_call(&mut self) {
+        let mounted = self.discovery.mounts_changed();
+        if mounted && let Err(e) = self.listeners.watcher.watch_again() {
+            // Those that were watched still are, and there is the next roll call.
+            warn!(error = told(&e), "watching the directories of names");
+        }
+        if mounted || self.discovery.is_due(Instant::now()) {
+            self.look();
+        }
+    }
+
     /// Looks which namespaces there are now, and follows.
     pub(super) fn look(&mut self) {
         let steps = self.discovery.follow(&self.control.driven());
@@ -226,7 +242,10 @@ impl Daemon<'_> {
 
     fn arrive(&mut self, chosen: &Chosen) {
         match self.take_in(chosen) {
-            Ok(ns) => self.unsettle(ns),
+            Ok(ns) => {
+                self.discovery.accept(chosen.id);
+                self.unsettle(ns);
+            }
             // As fast as it came.
             Err(Error::Netns(e)) if e.is_gone() => {}
             Err(e) => {
@@ -249,6 +268,10 @@ impl Daemon<'_> {
             Request::Reload => {
                 let done = self.reload();
                 done.map_or_else(|e| Response::Error(told(&e)), Response::Reloaded)
+            }
+            Request::Explain(question) => {
+                let done = super::explain::explain(&self.control, question);
+                done.map_or_else(Response::Error, |e| Response::Explained(Box::new(e)))
             }
             Request::Show { show: Subject::Selectors, .. } => {
                 Response::Ok(View::Selectors(self.discovery.view(&self.control.driven())))

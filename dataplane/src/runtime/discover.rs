@@ -1,9 +1,12 @@
 //! Which namespaces are to be driven: looked for again whenever something may have
 //! changed, compared with those that are.
 //!
-//! Level, not edge: inotify, a roll call each second and a new config only say *when*
-//! to look. What they miss (a namespace is mounted over its name a moment after the
-//! name appears, a process ends without a word) the next look finds.
+//! Level, not edge: inotify, a roll call and a new config only say *when* to look. What
+//! they miss (a process ends without a word) the next look finds. The roll call is
+//! each second: is anything mounted that was not, or unmounted, as a namespace is over its
+//! name a moment after the name appears? A look at a thousand names takes milliseconds, so
+//! it is made only then, where something comes without a word, and once in
+//! [`AT_LATEST`].
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -19,11 +22,14 @@ use crate::control::Driven;
 use crate::control::error::told;
 use crate::control::view;
 use crate::netns::{self, Chosen, FileId, Scan, Selector};
+use crate::sys::mounts::Mounts;
 
 /// How soon, and how often, a name that is not a namespace yet is looked at again. After
 /// that the roll call does.
 const SOON: Duration = Duration::from_millis(10);
 const SOON_TIMES: u32 = 25;
+/// How long nothing is looked for if nothing tells of a change.
+const AT_LATEST: Duration = Duration::from_secs(30);
 /// When a namespace that could not be taken in is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -38,6 +44,10 @@ pub(super) struct Discovery {
     told: HashSet<Selector>,
     soon: Option<Instant>,
     soon_left: u32,
+    /// None: they cannot be watched.
+    mounts: Option<Mounts>,
+    /// When it was looked last.
+    looked: Option<Instant>,
     failing: bool,
 }
 
@@ -62,6 +72,8 @@ impl Discovery {
             told: HashSet::new(),
             soon: None,
             soon_left: SOON_TIMES,
+            mounts: Mounts::open().ok(),
+            looked: None,
             failing: false,
         }
     }
@@ -99,6 +111,21 @@ impl Discovery {
         self.soon
     }
 
+    /// The roll call: something was mounted or unmounted.
+    pub(super) fn mounts_changed(&self) -> bool {
+        // What cannot be watched may change at any time.
+        self.mounts.as_ref().is_none_or(|m| m.changed().unwrap_or(true))
+    }
+
+    /// The roll call: it is time to look, whether something tells of a change or not.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let long_ago = self.looked.is_none_or(|at| now.duration_since(at) >= AT_LATEST);
+        long_ago
+            || self.failing
+            || self.rules.iter().any(|r| !r.netns.is_by_name())
+            || self.refused.values().any(|r| r.until <= now)
+    }
+
     /// Looks, and says what is meant now.
     ///
     /// # Errors
@@ -107,6 +134,7 @@ impl Discovery {
         let selectors = selectors(&self.rules);
         self.scan = netns::scan(&selectors)?;
         let chosen = self.scan.choose(&selectors);
+        self.looked = Some(Instant::now());
         self.soon = None;
         if self.scan.unfinished && self.soon_left > 0 {
             self.soon_left -= 1;
@@ -142,6 +170,11 @@ impl Discovery {
             }
         }
         None
+    }
+
+    /// The namespace is driven now.
+    pub(super) fn accept(&mut self, id: FileId) {
+        self.refused.remove(&id);
     }
 
     /// Some are still to be taken in.

@@ -11,6 +11,7 @@ mod afxdp;
 mod daemon;
 mod discover;
 mod events;
+mod explain;
 mod progress;
 mod punt;
 mod reload;
@@ -194,6 +195,7 @@ fn io(what: &'static str) -> impl Fn(std::io::Error) -> Error {
 /// # Errors
 /// What kept it from starting, or made it stop.
 pub fn run(config: &Config) -> Result<(), Error> {
+    sys::memory::one_heap();
     let missing = sys::cap::missing().map_err(io("reading this process' capabilities"))?;
     if !missing.is_empty() {
         let list = missing.iter().map(|c| format!("{} ({})", c.name, c.needed_for));

@@ -1,6 +1,5 @@
 //! Starts the worker threads and the punt thread, and joins them.
 
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -24,7 +23,8 @@ use crate::sync::{Doorbell, Publisher};
 use crate::sys;
 use crate::sys::poll::Poll;
 use crate::tables::World;
-use crate::worker::{self, Worker, idle};
+use crate::worker::idle::{self, Watched};
+use crate::worker::{self, Worker};
 use crate::xsk::{Frame, Queue, Region};
 
 /// How a quarter of all frames is divided, which is for packets on their way (the rest is
@@ -179,21 +179,25 @@ fn run(mut worker: Worker<Queue>, poll: Poll, cpu: usize) {
 /// A worker's sleep: until a socket is readable or its bell rings.
 struct Epoll {
     poll: Poll,
-    watched: Vec<RawFd>,
+    /// Sorted.
+    watched: Vec<Watched>,
 }
 
 impl idle::Sleep for Epoll {
-    fn watch(&mut self, fds: &mut dyn Iterator<Item = RawFd>) {
-        let mut now: Vec<RawFd> = fds.collect();
-        // Sorted, for there may be thousands.
+    fn watch(&mut self, sockets: &mut dyn Iterator<Item = Watched>) {
+        let mut now: Vec<Watched> = sockets.collect();
+        // Sorted, and only what is new is told to the kernel: there may be thousands, which
+        // come one at a time.
         now.sort_unstable();
-        for fd in self.watched.drain(..).filter(|fd| now.binary_search(fd).is_err()) {
-            // Closed already: then it has left the set by itself.
-            let _ = self.poll.remove(fd);
+        for gone in self.watched.iter().filter(|w| now.binary_search(w).is_err()) {
+            // Closed already, as a rule: then it has left the set by itself. If its
+            // number is that of a new socket, that one is added below.
+            let _ = self.poll.remove(gone.fd);
         }
-        for fd in &now {
-            // There already, or a new socket under an old number: adding tells.
-            let _ = self.poll.add(*fd);
+        for new in now.iter().filter(|w| self.watched.binary_search(w).is_err()) {
+            if let Err(e) = self.poll.add(new.fd) {
+                tracing::warn!(fd = new.fd, error = %e, "waiting for a socket");
+            }
         }
         self.watched = now;
     }

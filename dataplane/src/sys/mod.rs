@@ -6,6 +6,8 @@ pub mod bpf;
 pub mod cap;
 pub mod ethtool;
 pub mod limits;
+pub mod memory;
+pub mod mounts;
 pub mod netns;
 pub mod poll;
 pub mod programs;

@@ -18,12 +18,22 @@ use std::time::Duration;
 
 use super::io::Queue;
 use super::run::Worker;
+use crate::id::{Generation, PortId, QueueId};
+
+/// A socket to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watched {
+    /// Its descriptor; a later socket may have the same.
+    pub fd: RawFd,
+    /// Whose it is, which tells one socket from a later one.
+    pub of: (PortId, QueueId, Generation),
+}
 
 /// How a worker's thread waits. In production: epoll over the queues' sockets and
 /// the bell's eventfd.
 pub trait Sleep {
-    /// These descriptors, and no others, are to end a wait from now on.
-    fn watch(&mut self, fds: &mut dyn Iterator<Item = RawFd>);
+    /// These sockets, and no others, are to end a wait from now on.
+    fn watch(&mut self, sockets: &mut dyn Iterator<Item = Watched>);
 
     /// Waits for a descriptor to become readable or the bell to be rung; a bell
     /// rung before the call ends it at once.
@@ -46,7 +56,7 @@ impl Default for Idle {
     fn default() -> Self {
         Self {
             spin_rounds: 200,
-            timeout: Duration::from_millis(250),
+            timeout: Duration::from_secs(1),
             pending_timeout: Duration::from_millis(1),
         }
     }
@@ -64,7 +74,7 @@ pub fn run_loop<Q: Queue>(
     loop {
         let round = worker.round(now());
         if round.queues_changed {
-            sleep.watch(&mut worker.fds());
+            sleep.watch(&mut worker.sockets());
         }
         if round.stopped {
             return;

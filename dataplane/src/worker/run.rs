@@ -14,13 +14,13 @@
 //! that are in their rings; packets for it that are still between workers are
 //! dropped there with `EgressGone`.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender};
 
 use super::budget::Budget;
 use super::egress::Span;
+use super::idle::Watched;
 use super::io::{BATCH, Memory, Queue};
 use super::pool::Pool;
 use super::turns::Turns;
@@ -160,7 +160,7 @@ pub struct Round {
     /// Something waits that no arriving packet will announce: frames in a TX ring
     /// that the kernel did not take yet, or a queue without a frame to receive into.
     pub pending: bool,
-    /// The worker has other queues than before: see [`Worker::fds`].
+    /// The worker has other queues than before: see [`Worker::sockets`].
     pub queues_changed: bool,
     /// The worker was told to stop and has given everything back.
     pub stopped: bool,
@@ -241,9 +241,13 @@ impl<Q: Queue> Worker<Q> {
             || queues.iter_mut().any(|owned| owned.io.has_received())
     }
 
-    /// File descriptors that become readable when packets arrive.
-    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
-        self.driver.queues.iter().filter(|owned| !owned.dead).filter_map(|owned| owned.io.fd())
+    /// Sockets that become readable when packets arrive.
+    pub fn sockets(&self) -> impl Iterator<Item = Watched> {
+        let alive = self.driver.queues.iter().filter(|owned| !owned.dead);
+        alive.filter_map(|owned| {
+            let of = (owned.port, owned.queue, owned.generation);
+            Some(Watched { fd: owned.io.fd()?, of })
+        })
     }
 
     /// The worker's own bell.

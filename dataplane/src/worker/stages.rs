@@ -25,6 +25,7 @@
 //! one itself, the kernel has the neighbour confirmed, or finds that it is gone.
 
 pub mod member;
+pub mod trace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

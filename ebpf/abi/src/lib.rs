@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod headers;
+pub mod layout;
 pub mod long;
 pub mod member;
 pub mod reason;

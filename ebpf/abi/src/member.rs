@@ -73,6 +73,13 @@ pub struct MemberEntry {
     pub generation: u32,
     /// Generation of the port that the frames come in on.
     pub parent: u32,
+    /// The device that the kernel has for such frames: the net cookie of its namespace.
+    /// Zero where it is stated that they are the member's.
+    pub cookie: u64,
+    /// That device's number there.
+    pub ifindex: u32,
+    /// Of a macvlan: the bucket of its parent's hash table that it is in.
+    pub bucket: u32,
 }
 
 /// No device of the kernel brings such frames into the member's namespace: what the

@@ -55,11 +55,14 @@ pub enum PassReason {
     /// Dropped, not passed: of a part of the port that the configuration gave to
     /// another namespace, which is not there to take it.
     NoMember = 19,
+    /// Of a macvlan or VLAN that is not, or no longer, a device of the namespace that it
+    /// was last seen in.
+    Moved = 20,
 }
 
 impl PassReason {
     /// Number of reasons: counters a port has.
-    pub const COUNT: u32 = 20;
+    pub const COUNT: u32 = 21;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -83,6 +86,7 @@ impl PassReason {
         Self::Stale,
         Self::Checksum,
         Self::NoMember,
+        Self::Moved,
     ];
 
     /// The name shown to users: lower case, words joined by underscores.
@@ -109,6 +113,7 @@ impl PassReason {
             Self::Stale => "stale",
             Self::Checksum => "checksum",
             Self::NoMember => "no_member",
+            Self::Moved => "moved",
         }
     }
 }

@@ -21,10 +21,12 @@
 #![no_std]
 #![no_main]
 
+mod above;
 mod globals;
 mod long;
 mod maps;
 mod members;
+mod memory;
 mod packet;
 mod skb;
 

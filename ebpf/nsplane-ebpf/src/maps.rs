@@ -7,6 +7,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap};
+use nsplane_abi::layout::Layout;
 use nsplane_abi::member::{MemberEntry, MemberKey};
 use nsplane_abi::{
     Counter, DEFAULT_MAX_PORTS, Local4, Local6, PassReason, PortConf, Prefix4, Prefix6,
@@ -43,6 +44,9 @@ static MEMBERS: HashMap<MemberKey, MemberEntry> =
     HashMap::with_max_entries(MAX_MEMBERS, BPF_F_NO_PREALLOC);
 
 #[map]
+static LAYOUT: Array<Layout> = Array::with_max_entries(1, 0);
+
+#[map]
 static COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(DEFAULT_MAX_PORTS * PassReason::COUNT, 0);
 
@@ -75,6 +79,11 @@ pub(crate) fn member(key: MemberKey) -> Option<&'static MemberEntry> {
     // SAFETY: an entry's memory is not given away while a program runs that found it;
     // where control replaces it meanwhile, the generations tell.
     unsafe { MEMBERS.get(key) }
+}
+
+#[inline(always)]
+pub(crate) fn layout() -> Option<&'static Layout> {
+    LAYOUT.get(0)
 }
 
 /// Counts a packet. The counter is this CPU's own, and XDP is not interrupted by

@@ -4,13 +4,13 @@ use aya_ebpf::programs::XdpContext;
 use nsplane_abi::headers::{Bytes, eth};
 use nsplane_abi::member::{MEMBER_ABSENT, MEMBER_STATED, MemberEntry, MemberKey};
 use nsplane_abi::tag::TAG_MEMBER;
-use nsplane_abi::vlan;
+use nsplane_abi::vlan::{self, Tags};
 use nsplane_abi::{
     MemberTag, PORT_MEMBER_MACS, PORT_MEMBER_QUEUES, PORT_MEMBER_VLANS, PassReason, PortConf,
 };
 
 use crate::packet::Packet;
-use crate::{globals, maps, skb};
+use crate::{above, globals, maps, skb};
 
 const NO_TAG: MemberTag =
     MemberTag { generation: 0, vlan_proto: 0, vlan_tci: 0, selector: 0, reserved: 0 };
@@ -48,7 +48,7 @@ impl Owner {
         packet: &Packet,
         skb: u64,
     ) -> Option<Result<&'static PortConf, PassReason>> {
-        let entry = self.entry(ctx, port_flags, packet, skb)?;
+        let (entry, tags) = self.entry(ctx, port_flags, packet, skb)?;
         if entry.parent != globals::GENERATION.load() {
             // Of the port that had the number before: nothing that it said counts.
             self.skip = 0;
@@ -69,6 +69,9 @@ impl Owner {
         self.number = u32::from(entry.member);
         self.flags = TAG_MEMBER;
         self.tag.generation = entry.generation;
+        if !self.stated && !above::is_there(ctx, entry, packet, tags) {
+            return Some(Err(PassReason::Moved));
+        }
         Some(Ok(conf))
     }
 
@@ -79,12 +82,12 @@ impl Owner {
         port_flags: u16,
         packet: &Packet,
         skb: u64,
-    ) -> Option<&'static MemberEntry> {
+    ) -> Option<(&'static MemberEntry, Tags)> {
         let port = self.number;
         if port_flags & PORT_MEMBER_QUEUES != 0 {
             let key = MemberKey::queue(port, ctx.rx_queue_index() as u16);
             if let Some(entry) = maps::member(key) {
-                return Some(entry);
+                return Some((entry, Tags::default()));
             }
         }
         let beside = skb::vlan(skb);
@@ -93,7 +96,8 @@ impl Owner {
             if port_flags & PORT_MEMBER_MACS == 0 {
                 return None;
             }
-            return maps::member(MemberKey::mac(port, packet.load(eth::DST)?));
+            let entry = maps::member(MemberKey::mac(port, packet.load(eth::DST)?))?;
+            return Some((entry, tags));
         }
         if port_flags & PORT_MEMBER_VLANS == 0 {
             return None;
@@ -104,6 +108,6 @@ impl Owner {
             self.tag.vlan_proto = proto;
             self.tag.vlan_tci = tci;
         }
-        Some(entry)
+        Some((entry, tags))
     }
 }

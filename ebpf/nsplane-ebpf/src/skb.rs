@@ -6,15 +6,13 @@
 //! are, the loader knows from the kernel's BTF and says in constants. When the
 //! program runs, `skb->data` is the Ethernet header: veth pushes it back before.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::programs::XdpContext;
 use nsplane_abi::PassReason;
 use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 
 use crate::globals;
+use crate::memory::read;
 
 /// `ip_summed` of a packet whose checksum is unfinished (include/linux/skbuff.h).
 const CHECKSUM_PARTIAL: u8 = 3;
@@ -85,18 +83,4 @@ pub(crate) fn checksum(skb: u64) -> Result<Checksum, PassReason> {
     let data: u64 = read(skb, globals::SKB_DATA.load());
     let start = u64::from(from_head).wrapping_sub(data.wrapping_sub(head)) as u16;
     Ok(Checksum { flags: TAG_CSUM_PARTIAL, start, offset })
-}
-
-/// Reads kernel memory at `base + at`; all zero if that is not readable.
-#[inline(always)]
-fn read<T: Copy>(base: u64, at: u32) -> T {
-    let mut value = MaybeUninit::<T>::zeroed();
-    let from = base.wrapping_add(u64::from(at));
-    // SAFETY: the helper writes `T`'s bytes to `value`, and checks the source itself.
-    unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const _)
-    };
-    // SAFETY: zeroed at first, and the helper zeroes it again where it fails; only
-    // integers are read, for which all bytes are valid.
-    unsafe { value.assume_init() }
 }

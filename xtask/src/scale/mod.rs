@@ -7,7 +7,7 @@
 //! ```
 
 mod effect;
-mod usage;
+pub(crate) mod usage;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,16 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 /// A process.
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     /// Its own pages; not those of the rings and frames, which the kernel has made.
-    pub(super) own_kib: f64,
-    pub(super) descriptors: usize,
-    pub(super) threads: usize,
+    pub(crate) own_kib: f64,
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
 }
 
 impl Process {
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).context("its status")?;
         let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
         Ok(Self {
@@ -27,7 +27,7 @@ impl Process {
     }
 
     /// Its part of one processor over a time, in percent.
-    pub(super) fn cpu_over(&self, time: Duration) -> Result<f64> {
+    pub(crate) fn cpu_over(&self, time: Duration) -> Result<f64> {
         let before = self.cpu_seconds()?;
         std::thread::sleep(time);
         Ok((self.cpu_seconds()? - before) / time.as_secs_f64() * 100.0)
@@ -48,7 +48,7 @@ fn ticks(stat: &str) -> Option<u64> {
 
 /// The kernel's memory, in KiB: slab, vmalloc and per-CPU. Not what is available,
 /// which changes with everything that runs on the machine.
-pub(super) fn kernel_kib() -> Result<f64> {
+pub(crate) fn kernel_kib() -> Result<f64> {
     let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let of = |name| field(&text, name).with_context(|| format!("no {name} in /proc/meminfo"));
     Ok(of("Slab:")? + of("VmallocUsed:")? + of("Percpu:")?)

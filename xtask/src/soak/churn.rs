@@ -21,11 +21,11 @@ use nsplane_tests::netns::Netns;
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::wait::{wait_for, wait_until};
 
-use super::random::Random;
 use super::sample::{self, Sample};
 use super::sender::{self, Sender};
 use super::{Args, Report, state_of};
 use crate::progress::say;
+use crate::random::Random;
 
 /// How long a burst's namespaces may take to become driven, or to be let go.
 const PATIENCE: Duration = Duration::from_secs(60);

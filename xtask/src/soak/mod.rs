@@ -5,7 +5,6 @@
 mod churn;
 mod gaps;
 mod moves;
-mod random;
 mod sample;
 mod seen;
 mod sender;

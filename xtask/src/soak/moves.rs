@@ -21,12 +21,12 @@ use nsplane_tests::tenant::{Family, Host};
 use nsplane_tests::wait::{wait_for, wait_until};
 
 use super::gaps::{Gap, Gaps};
-use super::random::Random;
 use super::sample::{self, Sample};
 use super::seen::{FROM_A, INTO, Seen, other};
 use super::sender::{self, Sender};
 use super::{Args, Report};
 use crate::progress::say;
+use crate::random::Random;
 
 /// How long anything may take under load on a small machine.
 const PATIENCE: Duration = Duration::from_secs(20);

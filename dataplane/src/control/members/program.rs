@@ -9,7 +9,7 @@ use nsplane_abi::member::{
 use nsplane_abi::{PORT_MEMBER_MACS, PORT_MEMBER_QUEUES, PORT_MEMBER_VLANS};
 use tracing::warn;
 
-use super::wanted::Wanted;
+use super::wanted::{How, Wanted};
 use crate::control::Control;
 use crate::control::error::{Error, told};
 use crate::control::ports::Use;
@@ -35,7 +35,16 @@ impl Control {
         }
         for (i, port) in self.ports.iter() {
             if let Use::Member(m) = &port.part {
+                // Of a stated one no device of the kernel is asked for.
+                let here = self.namespace(port.ns).filter(|_| !m.stated);
+                let bucket = match m.how {
+                    How::Mac(mac) => self.bpf.bucket(mac),
+                    How::Vlan(_) | How::Queue(_) => 0,
+                };
                 let entry = MemberEntry {
+                    cookie: here.map_or(0, |n| n.netns.cookie().0),
+                    ifindex: port.ifindex.0,
+                    bucket,
                     ns: port.ns.packed(),
                     member: i as u16,
                     flags: if m.stated { MEMBER_STATED } else { 0 },

@@ -104,6 +104,15 @@ impl Routes {
             .flat_map(|(_, routes)| routes)
     }
 
+    /// The route of a destination that wins over its others in the table: the one of the
+    /// least metric, the first of several.
+    #[must_use]
+    pub fn first_of(&self, table: u32, dst: Prefix) -> Option<&Route> {
+        let first = Key { table, dst, source: None, tos: 0, priority: 0 };
+        let here = self.map.range(first..).take_while(|(k, _)| (k.table, k.dst) == (table, dst));
+        here.flat_map(|(_, routes)| routes).min_by_key(|r| r.priority)
+    }
+
     /// Puts a route in, as the kernel did. False: it was there already.
     pub(super) fn insert(&mut self, route: Route, how: Insert) -> bool {
         let list = self.map.entry(Key::of(&route)).or_default();

@@ -446,7 +446,7 @@ fn a_million_packets_are_accounted_for() {
 struct Park;
 
 impl Sleep for Park {
-    fn watch(&mut self, fds: &mut dyn Iterator<Item = RawFd>) {
+    fn watch(&mut self, fds: &mut dyn Iterator<Item = Watched>) {
         assert_eq!(fds.count(), 0);
     }
 
@@ -517,13 +517,13 @@ fn two_threads_hand_over_and_sleep() {
 fn a_sleep_is_short_while_something_is_pending() {
     struct Log(Vec<Duration>, Arc<AtomicBool>);
     impl Sleep for Log {
-        fn watch(&mut self, _: &mut dyn Iterator<Item = RawFd>) {}
+        fn watch(&mut self, _: &mut dyn Iterator<Item = Watched>) {}
         fn wait(&mut self, timeout: Duration) {
             self.0.push(timeout);
             self.1.store(true, Ordering::Relaxed);
         }
     }
-    for (budget, expected) in [(0, 1), (64, 250)] {
+    for (budget, expected) in [(0, 1), (64, 1000)] {
         let mut scene = scene(1, &Setup::default());
         scene.wires[1][0].set_budget(budget);
         assert!(scene.wires[0][0].deliver(tag(PortId(0)), &across(PortId(0), false, b"")));

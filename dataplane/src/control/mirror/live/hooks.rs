@@ -174,7 +174,12 @@ fn legacy_tables_come() {
         other.exec("iptables-legacy -A FORWARD -j DROP");
         let heard = async {
             loop {
-                for event in monitor.next().await.unwrap() {
+                let look_around = tokio::time::sleep(netlink::LOOK_AROUND);
+                let events = tokio::select! {
+                    events = monitor.next() => events.unwrap(),
+                    () = look_around => { netlink::look_around(); continue }
+                };
+                for event in events {
                     if matches!(&event, Event::Hooks(HookSource::Iptables, h) if !h.is_empty()) {
                         return;
                     }

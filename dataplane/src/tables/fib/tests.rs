@@ -1,0 +1,281 @@
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::address::Address;
+use super::ranges::{Block, NONE, Ranges, Route};
+use super::rib::Rib;
+use super::*;
+use crate::sync::Publisher;
+
+/// The definition: of the routes that match, the longest, and of equals the last.
+fn scan<A: Address>(routes: &[Route<A>], addr: A) -> Option<u32> {
+    let matches = |&&(prefix, len, _): &&Route<A>| {
+        let host = A::host_bits(u32::from(len));
+        prefix.and_not(host) == addr.and_not(host)
+    };
+    routes.iter().filter(matches).max_by_key(|&&(_, len, _)| len).map(|&(_, _, hop)| hop)
+}
+
+/// The addresses at which a table could go wrong: around each route's ends.
+fn edges<A: Address>(routes: &[Route<A>]) -> Vec<A> {
+    let mut out = vec![A::ZERO, A::host_bits(0)];
+    for &(prefix, len, _) in routes {
+        let host = A::host_bits(u32::from(len));
+        let (first, last) = (prefix.and_not(host), prefix.or(host));
+        // Of one address before, the last bit differs and those that it carries over.
+        let before = |a: A| if a == A::ZERO { a } else { a.xor(A::bit(A::BITS - 1)) };
+        out.extend([before(first), first, prefix, before(last), last]);
+        out.extend(last.next());
+    }
+    out
+}
+
+/// Prefixes that often nest and collide: few distinct bits.
+fn addr4() -> impl Strategy<Value = u32> + Clone {
+    prop_oneof![any::<u32>(), any::<u32>().prop_map(|a| a & 0x8181_0181)]
+}
+
+fn addr6() -> impl Strategy<Value = u128> + Clone {
+    let few = 0x8000_0000_0000_0001_0000_0000_0000_0003;
+    prop_oneof![any::<u128>(), any::<u128>().prop_map(move |a| a & few)]
+}
+
+fn routes4() -> impl Strategy<Value = Vec<(u32, u8, u32)>> {
+    prop::collection::vec((addr4(), 0..=32_u8, 0..6_u32), 0..60)
+}
+
+fn routes6() -> impl Strategy<Value = Vec<(u128, u8, u32)>> {
+    prop::collection::vec((addr6(), 0..=128_u8, 0..6_u32), 0..60)
+}
+
+/// What is done to a table.
+#[derive(Clone, Debug)]
+enum Step<A> {
+    Insert(A, u8, u32),
+    Remove(A, u8),
+    /// Takes out the nth of those that there are.
+    RemoveNth(usize),
+    Snapshot,
+}
+
+fn steps<A: Address>(
+    addr: impl Strategy<Value = A> + Clone,
+) -> impl Strategy<Value = Vec<Step<A>>> {
+    let len = 0..=A::BITS as u8;
+    let step = prop_oneof![
+        6 => (addr.clone(), len.clone(), 0..6_u32).prop_map(|(a, l, v)| Step::Insert(a, l, v)),
+        1 => (addr, len).prop_map(|(a, l)| Step::Remove(a, l)),
+        4 => any::<usize>().prop_map(Step::RemoveNth),
+        1 => Just(Step::Snapshot),
+    ];
+    prop::collection::vec(step, 0..250)
+}
+
+/// Goes through the steps with buckets of few routes, and compares after each snapshot
+/// with a linear scan, and at the end each snapshot with what it was when it was made.
+fn follows<A: Address>(steps: &[Step<A>], most: usize) {
+    let mut rib = Rib::of(Vec::new(), most);
+    let mut oracle: BTreeMap<(A, u8), u32> = BTreeMap::new();
+    let mut snapshots = Vec::new();
+    let list = |o: &BTreeMap<(A, u8), u32>| o.iter().map(|(k, v)| (k.0, k.1, *v)).collect();
+    for step in steps.iter().chain([&Step::Snapshot]) {
+        match *step {
+            Step::Insert(addr, len, value) => {
+                let (addr, len) = prefix(addr, len);
+                assert_eq!(rib.insert(addr, len, value), oracle.insert((addr, len), value));
+            }
+            Step::Remove(addr, len) => {
+                let (addr, len) = prefix(addr, len);
+                assert_eq!(rib.remove(addr, len), oracle.remove(&(addr, len)));
+            }
+            Step::RemoveNth(n) => {
+                let Some(&(addr, len)) = oracle.keys().nth(n % oracle.len().max(1)) else {
+                    continue;
+                };
+                assert_eq!(rib.get(addr, len), oracle.get(&(addr, len)).copied());
+                assert_eq!(rib.remove(addr, len), oracle.remove(&(addr, len)));
+            }
+            Step::Snapshot => {
+                let routes: Vec<Route<A>> = list(&oracle);
+                snapshots.push((rib.snapshot(), routes));
+            }
+        }
+        assert_eq!(rib.len(), oracle.len());
+    }
+    let mut left: Vec<Route<A>> = rib.iter().collect();
+    left.sort_unstable();
+    assert_eq!(left, list(&oracle));
+    for (table, routes) in snapshots {
+        check(&table, &routes);
+        check(&Rib::of(routes.clone(), most).snapshot(), &routes);
+    }
+}
+
+/// One by one and in a batch.
+fn check<A: Address>(table: &Table<A>, routes: &[Route<A>]) {
+    let addrs = edges(routes);
+    let mut all = vec![0; addrs.len()];
+    table.lookup_all(addrs.iter().copied(), &mut all);
+    for (addr, seen) in addrs.into_iter().zip(all) {
+        let wanted = scan(routes, addr);
+        assert_eq!(table.lookup(addr), wanted, "{addr:?}");
+        assert_eq!(seen, wanted.unwrap_or(NONE), "{addr:?} in a batch");
+    }
+}
+
+#[test]
+fn an_empty_table_matches_nothing() {
+    assert_eq!(Fib4::default().lookup(Ipv4Addr::UNSPECIFIED), None);
+    assert_eq!(Fib6::build([]).lookup(Ipv6Addr::LOCALHOST), None);
+    let mut out = [0; 3];
+    Fib4::default().lookup_all(&[Ipv4Addr::LOCALHOST; 2], &mut out);
+    assert_eq!(out, [NO_MATCH, NO_MATCH, 0]);
+}
+
+#[test]
+fn a_default_route_matches_to_both_ends() {
+    let fib = Fib4::build([(Ipv4Addr::UNSPECIFIED, 0, 7)]);
+    assert_eq!(fib.lookup(Ipv4Addr::UNSPECIFIED), Some(7));
+    assert_eq!(fib.lookup(Ipv4Addr::BROADCAST), Some(7));
+}
+
+#[test]
+fn tens_of_routes_take_some_hundred_bytes() {
+    let fib = Fib4::build((0..40).map(|i| (Ipv4Addr::new(10, 0, i, 0), 24, u32::from(i))));
+    assert!(fib.bytes() < 450, "{}", fib.bytes());
+}
+
+/// A multiplicative sequence spreads prefixes over all of the space.
+fn spread(i: u32) -> Route<u32> {
+    let (addr, len) = prefix(i.wrapping_mul(2_654_435_761), 12 + (i % 17) as u8);
+    (addr, len, i % 100)
+}
+
+#[test]
+fn a_large_table_is_in_buckets_and_right() {
+    let routes: Vec<Route<u32>> = (0..100_000).map(spread).collect();
+    let mut rib = Rib::of(routes.clone(), MOST);
+    let bulk = rib.snapshot();
+    assert!(matches!(bulk, Table::Many(_)));
+    assert!(bulk.bytes() < 2_000_000, "{}", bulk.bytes());
+    let mut one_by_one = Rib::default();
+    for &(addr, len, value) in &routes {
+        one_by_one.insert(addr, len, value);
+    }
+    let one_by_one = one_by_one.snapshot();
+    for addr in (0..40_u32).map(|i| i.wrapping_mul(0x0765_4321)) {
+        assert_eq!(bulk.lookup(addr), scan(&routes, addr));
+        assert_eq!(one_by_one.lookup(addr), scan(&routes, addr));
+    }
+    for &(addr, len, _) in &routes {
+        rib.remove(addr, len);
+    }
+    assert!(matches!(rib.snapshot(), Table::Empty), "shrunk to nothing");
+    assert_eq!(bulk.lookup(routes[7].0), scan(&routes, routes[7].0), "as it was");
+}
+
+#[test]
+fn a_change_copies_little() {
+    let mut rib = Rib::of((0..100_000).map(spread).collect(), MOST);
+    let Table::Many(before) = rib.snapshot() else { panic!("large") };
+    rib.insert(0x0a0b_0c00, 24, 5);
+    let Table::Many(after) = rib.snapshot() else { panic!("large") };
+    let same = before.pages.iter().zip(&after.pages).filter(|(a, b)| Arc::ptr_eq(a, b));
+    assert_eq!(same.count(), before.pages.len() - 1);
+    assert!(Arc::ptr_eq(&before.starts, &after.starts));
+}
+
+#[test]
+fn prefixes_nested_as_deep_as_it_gets_and_single_addresses() {
+    let nested: Vec<Route<u128>> = (0..=128_u8).map(|len| (0, len, u32::from(len))).collect();
+    check(&Rib::of(nested.clone(), 4).snapshot(), &nested);
+    let mut rib = Rib::of(Vec::new(), 2);
+    for &(addr, len, value) in &nested {
+        rib.insert(addr, len, value);
+    }
+    check(&rib.snapshot(), &nested);
+    let single: Vec<Route<u32>> = (0..1000).map(|n| (n, 32, n % 7)).collect();
+    check(&Rib::of(single.clone(), 4).snapshot(), &single);
+}
+
+#[test]
+fn readers_see_whole_snapshots_while_the_writer_writes() {
+    // Each snapshot has one value everywhere; a mixture would show two.
+    let prefixes: Vec<(u32, u8)> = (0..2000).map(|n| (spread(n).0, spread(n).1)).collect();
+    let fill = |rib: &mut Rib<u32>, value| {
+        for &(addr, len) in &prefixes {
+            rib.insert(addr, len, value);
+        }
+        Arc::new(rib.snapshot())
+    };
+    let mut rib = Rib::of(Vec::new(), 16);
+    let mut publisher = Publisher::new(fill(&mut rib, 0));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            let (mut reader, prefixes, done) = (publisher.reader(), &prefixes, &done);
+            s.spawn(move || {
+                let mut newest = 0;
+                while !done.load(Ordering::Relaxed) {
+                    reader.refresh();
+                    let first = reader.get().lookup(prefixes[0].0);
+                    assert!(first >= Some(newest), "older than before");
+                    newest = first.unwrap();
+                    let mut seen = prefixes.iter().map(|p| reader.get().lookup(p.0));
+                    assert!(seen.all(|value| value == first));
+                }
+            });
+        }
+        for value in 1..200 {
+            publisher.publish(fill(&mut rib, value));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+proptest! {
+    #[test]
+    fn ranges_equal_a_linear_scan(routes in routes4(), more in prop::collection::vec(any::<u32>(), 20)) {
+        let mut sorted: BTreeMap<(u32, u8), u32> = BTreeMap::new();
+        sorted.extend(routes.iter().map(|r| (prefix(r.0, r.1), r.2)));
+        let sorted: Vec<Route<u32>> = sorted.iter().map(|(k, v)| (k.0, k.1, *v)).collect();
+        for index_from in [0, usize::MAX] {
+            let ranges = Ranges::build(Block::ALL, sorted.iter().copied(), index_from);
+            prop_assert!(!ranges.is_indexed() || index_from == 0);
+            for addr in edges(&routes).into_iter().chain(more.clone()) {
+                let value = ranges.value(addr);
+                prop_assert_eq!((value != NONE).then_some(value), scan(&routes, addr));
+            }
+        }
+    }
+
+    #[test]
+    fn ipv4_equals_a_linear_scan(routes in routes4()) {
+        let table = Fib4::build(routes.iter().map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2)));
+        for addr in edges(&routes) {
+            prop_assert_eq!(table.lookup(Ipv4Addr::from_bits(addr)), scan(&routes, addr));
+        }
+    }
+
+    #[test]
+    fn ipv6_equals_a_linear_scan(routes in routes6()) {
+        let table = Fib6::build(routes.iter().map(|r| (Ipv6Addr::from_bits(r.0), r.1, r.2)));
+        for addr in edges(&routes) {
+            prop_assert_eq!(table.lookup(Ipv6Addr::from_bits(addr)), scan(&routes, addr));
+        }
+    }
+
+    #[test]
+    fn ipv4_follows_changes(steps in steps(addr4()), most in 1..9_usize) {
+        follows(&steps, most);
+    }
+
+    #[test]
+    fn ipv6_follows_changes(steps in steps(addr6()), most in 1..9_usize) {
+        follows(&steps, most);
+    }
+}
