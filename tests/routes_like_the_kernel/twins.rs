@@ -26,25 +26,25 @@ const PATIENCE: Duration = Duration::from_millis(150);
 const PACE: Duration = Duration::from_micros(700);
 
 /// What is configured in both, and what is sent.
-pub struct Case {
+pub(crate) struct Case {
     name: String,
     /// Lines for `ip`, all of them `add` or the like; taken back after the case.
     on: String,
     /// Settings, put back after the case.
-    pub sysctls: Vec<(String, String)>,
+    pub(crate) sysctls: Vec<(String, String)>,
     probes: Vec<Probe>,
     /// nsplane must forward all that comes out.
-    pub all_ours: bool,
+    pub(crate) all_ours: bool,
 }
 
 impl Case {
-    pub fn new(name: &str, on: &str, probes: Vec<Probe>) -> Self {
+    pub(crate) fn new(name: &str, on: &str, probes: Vec<Probe>) -> Self {
         let (name, on) = (name.to_owned(), on.to_owned());
         Self { name, on, sysctls: Vec::new(), probes, all_ours: true }
     }
 
     /// With longer packets too.
-    pub fn long(mut self) -> Self {
+    pub(crate) fn long(mut self) -> Self {
         let long = |p: &Probe| Probe { len: 1390, ..p.clone() };
         let more: Vec<Probe> = self.probes.iter().map(long).collect();
         self.probes.extend(more);
@@ -53,29 +53,29 @@ impl Case {
     }
 
     /// The kernel may forward some.
-    pub fn some_kernels(self) -> Self {
+    pub(crate) fn some_kernels(self) -> Self {
         Self { all_ours: false, ..self }
     }
 }
 
 /// A packet.
 #[derive(Clone, Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The side that sends it.
-    pub from: usize,
-    pub src: IpAddr,
-    pub dst: IpAddr,
-    pub tos: u8,
-    pub proto: u8,
-    pub ports: (u16, u16),
+    pub(crate) from: usize,
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) tos: u8,
+    pub(crate) proto: u8,
+    pub(crate) ports: (u16, u16),
     /// IPv4: flags and offset.
-    pub fragment: u16,
+    pub(crate) fragment: u16,
     /// Bytes of the payload at least.
-    pub len: usize,
+    pub(crate) len: usize,
 }
 
 impl Probe {
-    pub fn new(from: usize, src: &str, dst: &str) -> Self {
+    pub(crate) fn new(from: usize, src: &str, dst: &str) -> Self {
         let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
         Self { from, src, dst, tos: 0, proto: UDP, ports: (12345, 9), fragment: 0, len: 0 }
     }
@@ -83,7 +83,7 @@ impl Probe {
 
 /// Where a packet came out.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// At a side, as these bytes.
     At(usize, Vec<u8>),
     /// The sender got an answer: of that protocol, type and code.
@@ -106,7 +106,8 @@ impl fmt::Debug for Seen {
 /// One of the twins.
 struct Twin {
     router: Netns,
-    sides: Netns,
+    /// Lives as long as the twin.
+    _sides: Netns,
     raw: Vec<Raw>,
 }
 
@@ -160,7 +161,7 @@ impl Twin {
         }
         router.ip_batch("link add other type dummy\nlink set other up\n").unwrap();
         let raw = (0..SIDES).map(|s| Raw::open(&sides, &format!("h{s}")).unwrap()).collect();
-        Self { router, sides, raw }
+        Self { router, _sides: sides, raw }
     }
 
     /// Configures; returns what puts the settings back.
@@ -261,14 +262,14 @@ fn classify(probe: &Probe, side: usize, bytes: Vec<u8>) -> Seen {
 }
 
 /// Both twins, one under nsplane.
-pub struct Twins {
+pub(crate) struct Twins {
     kernel: Twin,
     ours: Twin,
     nsplane: Nsplane,
 }
 
 impl Twins {
-    pub fn new(label: &str) -> Self {
+    pub(crate) fn new(label: &str) -> Self {
         let (kernel, ours) = (Twin::new(&format!("{label}-k")), Twin::new(&format!("{label}-n")));
         let nsplane = Nsplane::start(&[&ours.router], &[]).unwrap();
         Self { kernel, ours, nsplane }
@@ -280,7 +281,7 @@ impl Twins {
     }
 
     /// Goes through the cases; says all that differs.
-    pub fn compare(&self, cases: Vec<Case>) {
+    pub(crate) fn compare(&self, cases: Vec<Case>) {
         let mut wrong = Vec::new();
         for case in cases {
             if let Err(why) = self.compare_one(&case) {
@@ -320,22 +321,17 @@ impl Twins {
     }
 
     /// Where nsplane's twin lets probes out, after `on`.
-    pub fn ours(&self, probes: &[Probe]) -> Vec<Seen> {
+    pub(crate) fn ours(&self, probes: &[Probe]) -> Vec<Seen> {
         self.ours.send(probes)
     }
 
     /// Configures nsplane's twin only.
-    pub fn ip(&self, lines: &str) {
+    pub(crate) fn ip(&self, lines: &str) {
         self.ours.router.ip_batch(lines).unwrap();
     }
 
-    /// Configures what is on the sides of nsplane's twin.
-    pub fn sides(&self) -> &Netns {
-        &self.ours.sides
-    }
-
     /// Waits until nsplane forwards all of these itself.
-    pub fn wait_ours(&self, probes: &[Probe]) {
+    pub(crate) fn wait_ours(&self, probes: &[Probe]) {
         wait_until(SOON, "all to be forwarded", || {
             let count = self.forwarded();
             let seen = self.ours.send(probes);

@@ -15,6 +15,7 @@
 //! entries for it: IPv4 loopback (127/8) and multicast (224/4), IPv6 loopback,
 //! link-local (fe80::/10) and multicast (ff00::/8).
 
+mod delta;
 mod effective;
 mod hops;
 mod kept;
@@ -26,7 +27,7 @@ mod ways;
 mod which;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::{HashMap, HashSet};
 
@@ -35,11 +36,15 @@ use super::mirror::Mirror;
 use crate::config::Bypass;
 use crate::id::{IfIndex, PortId};
 use crate::netlink::{Family, Prefix};
+use crate::plant::{self, Bug};
 use crate::tables::NextHop;
+use crate::tables::fib::{Rib4, Rib6};
 use crate::tables::multipath::Group;
 use crate::tables::neigh::Neigh;
 use hops::Hops;
+use kept::Kept;
 
+pub use delta::Touched;
 pub(super) use policy::{rule_priority, strange_rule};
 pub use ports::PortSettings;
 pub use routes::{Policy, Routes};
@@ -62,9 +67,9 @@ pub struct KernelRoute {
 pub struct Compiled {
     /// IPv4 routes: prefix, its length, index into `next_hops`. Each prefix once. None
     /// where there is a policy.
-    pub v4: Routes<u32>,
+    pub v4: Rib4,
     /// IPv6 routes, likewise.
-    pub v6: Routes<u128>,
+    pub v6: Rib6,
     /// IPv4's rules and tables, where the tables are not one.
     pub policy_v4: Option<Policy<u32>>,
     /// The same of IPv6.
@@ -92,6 +97,10 @@ pub struct Compiled {
     pub stays_with_kernel_v6: Option<String>,
     /// What the namespace uses, and what becomes of it.
     pub ledger: Ledger,
+    kept_v4: Kept,
+    kept_v6: Kept,
+    /// How many next hops had routes when they were counted last.
+    used: usize,
 }
 
 /// A namespace's state, and what else counts.
@@ -120,15 +129,24 @@ impl Compiled {
     /// Makes parts anew, the others being as the state has them already. Returns which
     /// came out differently.
     pub fn update(&mut self, source: Source<'_>, what: Which) -> Which {
+        self.update_prefixes(source, what, Touched::default())
+    }
+
+    /// The same, where of a family that is not to be made anew single prefixes are.
+    pub fn update_prefixes(&mut self, source: Source<'_>, what: Which, touched: Touched) -> Which {
         let what = what.and(self.judge(source, what));
-        let mut changed = self.update_once(source, what);
-        // Counting them goes through all routes: only where there may be too many.
-        let grew = (what.v4 | what.v6) && self.next_hops.len() > UNUSED;
-        if grew && self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
+        let mut changed = self.update_once(source, what, touched);
+        // Counting them goes through all routes: only where there may be too many, and not
+        // again before there are as many more.
+        if self.next_hops.len() > 2 * self.used + UNUSED {
+            self.used = self.used_next_hops();
+        }
+        if self.next_hops.len() > 2 * self.used + UNUSED {
             self.next_hops.clear();
             self.suppressed.clear();
             self.groups.clear();
-            self.update_once(source, Which { v4: true, v6: true, ..Which::default() });
+            let both = Which { v4: true, v6: true, ..Which::default() };
+            self.update_once(source, both, Touched::default());
             (changed.v4, changed.v6) = (true, true);
         }
         changed
@@ -148,14 +166,14 @@ impl Compiled {
         Which { v4, v6, neighbors: false, ports: v4 | v6 }
     }
 
-    fn update_once(&mut self, source: Source<'_>, what: Which) -> Which {
+    fn update_once(&mut self, source: Source<'_>, what: Which, mut touched: Touched) -> Which {
         let Source { mirror, ports, .. } = source;
         let by_device = ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect();
         let hops = Hops::take(self);
         let mut c = Compiler { mirror, ports: by_device, hops, out: self };
         let changed = Which {
-            v4: what.v4 && c.v4(),
-            v6: what.v6 && c.v6(),
+            v4: c.update_v4(what.v4, &touched.take(Family::V4)),
+            v6: c.update_v6(what.v6, &touched.take(Family::V6)),
             neighbors: what.neighbors && c.neighbors(),
             ports: what.ports && c.all_ports(ports),
         };
@@ -165,15 +183,22 @@ impl Compiled {
     }
 
     /// The tables of IPv4: one, or those that rules lead to.
-    pub fn tables_v4(&self) -> impl Iterator<Item = &(u32, u8, u32)> {
+    pub fn tables_v4(&self) -> impl Iterator<Item = (Ipv4Addr, u8, u32)> {
         let apart = self.policy_v4.iter().flat_map(|p| &p.tables).flat_map(|(_, t)| t);
-        self.v4.iter().chain(apart)
+        self.v4.iter().chain(apart.map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2)))
     }
 
     /// The tables of IPv6, likewise.
-    pub fn tables_v6(&self) -> impl Iterator<Item = &(u128, u8, u32)> {
+    pub fn tables_v6(&self) -> impl Iterator<Item = (Ipv6Addr, u8, u32)> {
         let apart = self.policy_v6.iter().flat_map(|p| &p.tables).flat_map(|(_, t)| t);
-        self.v6.iter().chain(apart)
+        self.v6.iter().chain(apart.map(|r| (Ipv6Addr::from_bits(r.0), r.1, r.2)))
+    }
+
+    fn kept_mut(&mut self, family: Family) -> &mut Kept {
+        match family {
+            Family::V4 => &mut self.kept_v4,
+            Family::V6 => &mut self.kept_v6,
+        }
     }
 
     fn used_next_hops(&self) -> usize {
@@ -190,12 +215,34 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    fn update_v4(&mut self, all: bool, touched: &[(u32, Prefix)]) -> bool {
+        if !all && touched.is_empty() {
+            return false;
+        }
+        let mut routes = std::mem::take(&mut self.out.v4);
+        let one_by_one = if all { None } else { self.delta(Family::V4, touched, &mut routes) };
+        self.out.v4 = routes;
+        one_by_one.unwrap_or_else(|| self.v4())
+    }
+
+    fn update_v6(&mut self, all: bool, touched: &[(u32, Prefix)]) -> bool {
+        if !all && touched.is_empty() {
+            return false;
+        }
+        let mut routes = std::mem::take(&mut self.out.v6);
+        let one_by_one = if all { None } else { self.delta(Family::V6, touched, &mut routes) };
+        self.out.v6 = routes;
+        one_by_one.unwrap_or_else(|| self.v6())
+    }
+
     fn v4(&mut self) -> bool {
         let stays = self.out.ledger.stays(Family::V4);
         let (made, mut changed) = self.routes::<u32>(Family::V4, stays.is_some());
         changed |= replace(&mut self.out.stays_with_kernel_v4, stays);
         changed |= replace(&mut self.out.policy_v4, made.policy);
-        changed | replace(&mut self.out.v4, made.routes)
+        let routes =
+            made.routes.into_iter().map(|(a, len, hop)| (Ipv4Addr::from_bits(a), len, hop));
+        changed | replace(&mut self.out.v4, routes.collect())
     }
 
     fn v6(&mut self) -> bool {
@@ -203,7 +250,9 @@ impl Compiler<'_> {
         let (made, mut changed) = self.routes::<u128>(Family::V6, stays.is_some());
         changed |= replace(&mut self.out.stays_with_kernel_v6, stays);
         changed |= replace(&mut self.out.policy_v6, made.policy);
-        changed | replace(&mut self.out.v6, made.routes)
+        let routes =
+            made.routes.into_iter().map(|(a, len, hop)| (Ipv6Addr::from_bits(a), len, hop));
+        changed | replace(&mut self.out.v6, routes.collect())
     }
 
     fn neighbors(&mut self) -> bool {
@@ -215,6 +264,12 @@ impl Compiler<'_> {
             })
             .collect();
         usable.sort_unstable();
+        if plant::is(Bug::Neighbor) {
+            for (key, neigh) in &mut usable {
+                let known = self.out.neighbors.iter().find(|(known, _)| known == key);
+                neigh.mac = known.map_or(neigh.mac, |(_, known)| known.mac);
+            }
+        }
         replace(&mut self.out.neighbors, usable)
     }
 }

@@ -61,6 +61,8 @@ pub struct Dirty {
     pub routes_v4: bool,
     /// IPv6 routes, or next-hop objects.
     pub routes_v6: bool,
+    /// Of routes more than the one that the event names.
+    pub more_routes: bool,
     /// Rules.
     pub rules: bool,
     /// A neighbour's usable Ethernet address. Not: a change of its state only.
@@ -81,6 +83,7 @@ impl Dirty {
             addresses: self.addresses | other.addresses,
             routes_v4: self.routes_v4 | other.routes_v4,
             routes_v6: self.routes_v6 | other.routes_v6,
+            more_routes: self.more_routes | other.more_routes,
             rules: self.rules | other.rules,
             neighbors: self.neighbors | other.neighbors,
             netconf: self.netconf | other.netconf,
@@ -93,6 +96,12 @@ impl Dirty {
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::default()
+    }
+
+    /// Nothing but one route of the family, the one that the event names.
+    #[must_use]
+    pub fn is_one_route(self, family: Family) -> bool {
+        self == Self::routes(family)
     }
 
     fn routes(family: Family) -> Self {
@@ -450,10 +459,11 @@ impl Mirror {
     fn route_gone(&mut self, route: &Route) -> Dirty {
         let gone = self.routes.remove(route);
         let local = route.kind == RouteKind::Local && route.dst.len == 32;
+        let mut more_routes = false;
         if gone && local && !self.routes.is_local_v4(route.dst.addr) {
-            self.routes.drop_prefsrc_v4(route.dst.addr);
+            more_routes = self.routes.drop_prefsrc_v4(route.dst.addr);
         }
-        Dirty::routes(Family::of(route.dst.addr)).when(gone)
+        Dirty { more_routes, ..Dirty::routes(Family::of(route.dst.addr)) }.when(gone)
     }
 }
 

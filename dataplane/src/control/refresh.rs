@@ -88,11 +88,11 @@ impl Control {
     fn compile(&mut self, ns: NsId) -> Which {
         let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let what = std::mem::take(&mut state.stale);
-        if !what.any() {
+        let touched = std::mem::take(&mut state.touched);
+        if !what.any() && touched.is_empty() {
             return what;
         }
         let ports = self.routed_ports(ns);
-        let beside = self.neighbors_beside(ns);
         let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
@@ -100,7 +100,8 @@ impl Control {
         let passed = |l: &Ledger| l.entries.iter().filter(|e| e.bypassed).cloned().collect();
         let bypassed: Vec<Entry> = passed(&compiled.ledger);
         let (mirror, bypass) = (&state.mirror, &*state.rule.bypass);
-        let changed = compiled.update(Source { mirror, bypass, ports: &ports }, what);
+        let source = Source { mirror, bypass, ports: &ports };
+        let changed = compiled.update_prefixes(source, what, touched);
         let news = compiled.ledger.entries.iter().filter(|e| e.bypassed && !bypassed.contains(e));
         for e in news {
             let (netns, item, what) = (state.netns.name(), e.item.name, &e.used.what);
@@ -109,14 +110,12 @@ impl Control {
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
         self.tell_tiers(ns, &before);
-        let ports = changed.neighbors && self.look_beside_for(ns, &beside);
-        let changed = changed.and(Which { ports, ..Which::default() });
         self.put_tables(ns, changed);
         changed
     }
 
     fn put_tables(&mut self, ns: NsId, changed: Which) {
-        let tables = self.tables(ns, changed);
+        let Some(tables) = self.tables(ns, changed) else { return };
         self.world.namespaces[usize::from(ns.index)] = Some(Arc::new(tables));
         self.put_shares(ns);
         if !changed.ports {
@@ -213,10 +212,10 @@ impl Control {
     }
 
     /// The namespace's tables; what did not change is shared with those before.
-    fn tables(&self, ns: NsId, changed: Which) -> Namespace {
-        let new = &self.namespace(ns).expect("the caller has the namespace").compiled;
-        let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_deref);
-        snapshot::of(ns, new, before.filter(|b| b.id == Some(ns)), changed)
+    fn tables(&mut self, ns: NsId, changed: Which) -> Option<Namespace> {
+        let before = self.world.namespaces.get(usize::from(ns.index)).cloned().flatten();
+        let new = &mut self.namespace_mut(ns)?.compiled;
+        Some(snapshot::of(ns, new, before.as_deref().filter(|b| b.id == Some(ns)), changed))
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {

@@ -13,7 +13,7 @@ use crate::tables::policy::{Policy, Table};
 /// The namespace's tables; what did not change is shared with those `before`.
 pub(super) fn of(
     ns: NsId,
-    new: &Compiled,
+    new: &mut Compiled,
     before: Option<&Namespace>,
     changed: Which,
 ) -> Namespace {
@@ -22,8 +22,8 @@ pub(super) fn of(
     let groups = before.filter(|b| *b.groups == *new.groups);
     Namespace {
         id: Some(ns),
-        v4: keep(changed.v4).map_or_else(|| Arc::new(fib4(&new.v4)), |b| b.v4.clone()),
-        v6: keep(changed.v6).map_or_else(|| Arc::new(fib6(&new.v6)), |b| b.v6.clone()),
+        v4: keep(changed.v4).map_or_else(|| Arc::new(new.v4.snapshot()), |b| b.v4.clone()),
+        v6: keep(changed.v6).map_or_else(|| Arc::new(new.v6.snapshot()), |b| b.v6.clone()),
         policy_v4: match keep(changed.v4) {
             Some(before) => before.policy_v4.clone(),
             None => policy(new.policy_v4.as_ref(), new, fib4),

@@ -34,6 +34,7 @@ use nsplane_abi::Tag;
 use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 
 use crate::id::{Generation, Mac, PortId};
+use crate::plant::{self, Bug};
 use crate::stats::{DropReason, PuntReason};
 use crate::tables::{Namespace, Port, Role, World};
 use crate::wire::ethernet::{self, Ethernet};
@@ -279,8 +280,9 @@ fn forward(
     let Some(egress) = egress(world, ingress, to) else {
         return punt(PuntReason::KernelRoute);
     };
+    let mtu = if plant::is(Bug::Mtu) { mtu.min(egress.mtu) + 4 } else { mtu.min(egress.mtu) };
     // No MTU says more than what the length field of a packet can.
-    if packet.bytes.len() > mtu.min(egress.mtu) as usize {
+    if packet.bytes.len() > mtu as usize {
         return punt(PuntReason::TooBig);
     }
     let Some(neigh) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
@@ -291,8 +293,10 @@ fn forward(
     };
     let (by, generation, tags) = match &egress.role {
         Role::Device => (to, egress.generation, Tags::NONE),
-        Role::Member(m) if !m.is_local(neigh.mac) && member::way_out(world, m).is_some() => {
-            (m.parent, m.parent_generation, m.tags)
+        // One with a device of the kernel leaves by that, which does what is to be done.
+        Role::Member(_) if egress.queues > 0 => (to, egress.generation, Tags::NONE),
+        Role::Member(m) if member::way_out(world, m).is_some() => {
+            (m.parent, m.parent_generation, planted_tags(m.tags))
         }
         Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
     };
@@ -310,6 +314,15 @@ fn forward(
             neigh.stale.then_some(PuntReason::StaleNeighbor)
         },
     })
+}
+
+/// The tags themselves.
+fn planted_tags(tags: Tags) -> Tags {
+    if !plant::is(Bug::Vlan) || tags.is_empty() {
+        return tags;
+    }
+    let (ethertype, vlan) = tags.outer();
+    Tags::new((ethertype, vlan ^ 1), Some(tags.inner()))
 }
 
 /// The egress port, if packets of the ingress port's namespace may leave there.
@@ -334,6 +347,9 @@ pub fn rewrite(frame: &mut [u8], how: &Forward) {
     };
     let ethertype = eth.ethertype();
     eth.set_addresses(how.dst, how.src);
+    if plant::is(Bug::Ttl) {
+        return;
+    }
     let packet = &mut frame[ethernet::LEN..];
     if ethertype == ethernet::IPV4 {
         if let Ok(mut ip) = Ipv4::parse(packet) {

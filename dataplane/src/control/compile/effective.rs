@@ -146,6 +146,11 @@ fn drop_hidden(entries: &mut Vec<Entry>) {
     });
 }
 
+/// One prefix is inside of another, or the same.
+pub(super) fn contains(outer: Prefix, inner: Prefix) -> bool {
+    Bits::of(outer).contains(Bits::of(inner))
+}
+
 /// All of the prefix is passed by the XDP program for its addresses alone.
 pub(super) fn passed_anyway(p: Prefix) -> bool {
     let within = |net: IpAddr, len| Bits::of(Prefix { addr: net, len }).contains(Bits::of(p));

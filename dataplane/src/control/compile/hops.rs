@@ -48,6 +48,11 @@ impl Hops {
         })
     }
 
+    /// The next hop with a number.
+    pub(super) fn get(&self, index: u32) -> NextHop {
+        self.next_hops.get(index as usize).copied().unwrap_or(NextHop::Kernel)
+    }
+
     /// The next hop that several are.
     pub(super) fn group(&mut self, group: Group) -> NextHop {
         let next = number(self.groups.len());

@@ -83,6 +83,7 @@ impl Compiler<'_> {
             None => self.apart(family, &steps, &mut kept),
         };
         self.out.ledger.set_routes(family, kept.entries(family));
+        *self.out.kept_mut(family) = kept;
         if stays {
             made = Made { routes: Vec::new(), policy: None, kernel_routes: Vec::new() };
         }
@@ -115,7 +116,7 @@ impl Compiler<'_> {
         locals
     }
 
-    fn port_named(&self, name: &str) -> Option<crate::id::PortId> {
+    pub(super) fn port_named(&self, name: &str) -> Option<crate::id::PortId> {
         let link = self.mirror.links.values().find(|l| l.name == name)?;
         self.ports.get(&link.ifindex).copied()
     }
@@ -132,18 +133,27 @@ impl Compiler<'_> {
         }
     }
 
+    /// Where it leads in the one table that all amount to.
+    pub(super) fn in_one_table(
+        &mut self,
+        family: Family,
+        routes: &[&Route],
+        kept: &mut Kept,
+    ) -> NextHop {
+        match self.next_hop(family, routes, kept) {
+            // The next table is none of its own any more.
+            NextHop::Throw => {
+                kept.count("refusing", routes);
+                NextHop::Kernel
+            }
+            next_hop => next_hop,
+        }
+    }
+
     fn merged<A: Number>(&mut self, family: Family, tables: &[u32], kept: &mut Kept) -> Made<A> {
         let mirror = self.mirror;
-        let effective = Effective::of(mirror, family, tables, |routes| {
-            match self.next_hop(family, routes, kept) {
-                // The next table is none of its own any more.
-                NextHop::Throw => {
-                    kept.count("refusing", routes);
-                    NextHop::Kernel
-                }
-                next_hop => next_hop,
-            }
-        });
+        let effective =
+            Effective::of(mirror, family, tables, |routes| self.in_one_table(family, routes, kept));
         let each = effective.iter();
         let routes = each.map(|(p, hop)| (A::of(p.addr), p.len, self.hops.index(hop, 0)));
         let routes = routes.collect();

@@ -60,11 +60,13 @@ fn lookup(c: &Compiled, addr: IpAddr) -> Option<NextHop> {
     let index = match addr {
         IpAddr::V4(a) => {
             let a = u128::from(a.to_bits());
-            let all = c.v4.iter().filter(|(net, len, _)| inside(a, u128::from(*net), *len, 32));
+            let inside = |net: u32, len| inside(a, net.into(), len, 32);
+            let all = c.v4.iter().filter(|(net, len, _)| inside(net.to_bits(), *len));
             all.max_by_key(|(_, len, _)| *len).map(|r| r.2)
         }
         IpAddr::V6(a) => {
-            let all = c.v6.iter().filter(|(net, len, _)| inside(a.to_bits(), *net, *len, 128));
+            let inside = |net: u128, len| inside(a.to_bits(), net, len, 128);
+            let all = c.v6.iter().filter(|(net, len, _)| inside(net.to_bits(), *len));
             all.max_by_key(|(_, len, _)| *len).map(|r| r.2)
         }
     };

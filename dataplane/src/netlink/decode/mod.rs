@@ -12,7 +12,6 @@ use netlink_packet_core::NetlinkBuffer;
 
 use super::event::{Event, Family};
 
-pub(super) use neigh::filtered_address;
 pub(super) use nsid::nsid;
 
 /// `struct nlmsghdr`.

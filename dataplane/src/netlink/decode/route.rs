@@ -81,7 +81,7 @@ pub(super) fn route(payload: &[u8], nlm_flags: u16, gone: bool) -> Result<Event,
         // The object says where it leads; what the message repeats may be outdated.
         route.hops.clear();
     } else if route.hops.is_empty() && hop.oif.is_some() {
-        route.hops.push(hop);
+        route.hops = vec![hop];
     }
     if gone {
         return Ok(Event::RouteGone(route));

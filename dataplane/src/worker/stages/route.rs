@@ -1,9 +1,10 @@
 //! Where a packet goes: rules, table, next hop; and whether its source is believed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Packet, Stage, Verdict};
 use crate::id::PortId;
+use crate::plant::{self, Bug};
 use crate::stats::PuntReason;
 use crate::tables::multipath::{Fields, FlowKey, Group};
 use crate::tables::policy::{Found, Key};
@@ -38,6 +39,9 @@ pub(super) fn lookup(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option
     let index = match packet.dst {
         IpAddr::V4(_) if ns.policy_v4.is_some() => by_rules(ns, iif, packet),
         IpAddr::V6(_) if ns.policy_v6.is_some() => by_rules(ns, iif, packet),
+        IpAddr::V4(dst) if plant::is(Bug::Prefix) => {
+            ns.v4.lookup(Ipv4Addr::from_bits(dst.to_bits() & !(1 << 16)))
+        }
         IpAddr::V4(dst) => ns.v4.lookup(dst),
         IpAddr::V6(dst) => ns.v6.lookup(dst),
     };

@@ -175,7 +175,6 @@ mod tests {
             parent: IN,
             parent_generation: GENERATION,
             tags: Tags::new((0x8100, 7), Some((0x8100, 8))),
-            local: std::sync::Arc::default(),
         };
         world.ports[2].as_mut().unwrap().role = Role::Member(Box::new(member));
         let packet = scene::udp(IN, host4(0).into(), host4(1).into(), b"x");

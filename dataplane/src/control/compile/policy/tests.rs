@@ -118,8 +118,7 @@ fn ours(c: &Compiled, key: &Key<u32>) -> End {
             };
             policy.lookup(&c.next_hops, key)
         }
-        None => Fib4::build(c.v4.iter().map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2)))
-            .lookup(key.dst.into()),
+        None => Fib4::build(c.v4.iter()).lookup(key.dst.into()),
     };
     match found.map(|i| c.next_hops[i as usize]) {
         None => End::NoRoute,
