@@ -18,6 +18,7 @@ pub mod error;
 pub mod explain;
 pub mod following;
 pub mod ledger;
+mod lengths;
 pub mod links;
 pub mod members;
 pub mod mirror;
@@ -27,6 +28,7 @@ pub mod ports;
 
 pub mod settings;
 pub mod slots;
+mod snapshot;
 pub mod targets;
 pub mod totals;
 pub mod view;

@@ -9,6 +9,7 @@ use crate::id::{IfIndex, NsId};
 use crate::tables::Member;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
+use crate::tables::{NextHop, RpFilter};
 use crate::wire::checksum;
 use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6, port_mac, tenant_ns};
 
@@ -383,6 +384,7 @@ fn any_world() -> impl Strategy<Value = World> {
                                 })
                                 .collect(),
                         ),
+                        ..Namespace::default()
                     }))
                 })
                 .collect(),
