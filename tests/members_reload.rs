@@ -53,21 +53,32 @@ fn a_member_that_is_added_changed_or_removed() {
 #[test]
 #[ignore = "needs root"]
 fn where_no_number_is_left_a_member_is_nobodys_and_others_are_as_they_were() {
-    // The trunk, the tenants' other devices, two far ends: one more, and one too few.
-    let lab = Lab::limited([Q100, Q200], 6);
-    let members = || (0..2).filter(|t| lab.is_member(*t)).collect::<Vec<_>>();
-    wait_until(SOON, "one member", || members().len() == 1).unwrap();
-    let (has, lacks) = (members()[0], 1 - members()[0]);
-    lab.assert_forwards(has, "the one there is");
-    let log = lab.nsplane.log();
-    assert!(log.contains("ports are in use (see --max-ports)"), "{log}");
-    assert!(lab.port(lab.router(lacks), "stand")["member"].is_null());
-    assert!(!lab.inwards(lacks, "to the one there is not"));
+    // The trunk, the tenants' other devices, the members, the far ends.
+    let lab = Lab::limited([Q100, Q200], 7);
+    (0..2).for_each(|t| lab.wait_member(t));
+    (0..2).for_each(|t| lab.assert_forwards(t, "there is room for all"));
+    // One more device, which takes the number of a member that goes for a while.
+    veth(&End::new(&lab.infra, "more"), &End::new(&lab.wire, "o1")).unwrap();
+    lab.router(1).ip("link set stand down").unwrap();
+    let more = || lab.port(&lab.infra, "more")["port"].as_str().is_some_and(|p| !p.is_empty());
+    wait_until(4 * SOON, "the device to be a port", more).unwrap();
+    lab.router(1).ip_batch("link set stand up\naddr replace 10.0.0.1/24 dev stand\n").unwrap();
+    let told = || {
+        let log = lab.nsplane.log();
+        let mut lines = log.lines().filter(|l| l.contains("not a member"));
+        lines.next_back().is_some_and(|l| {
+            l.contains(lab.router(1).name()) && l.contains("all 7 ports are in use")
+        })
+    };
+    wait_until(SOON, "a word of it in the log", told).unwrap();
+    lab.set_neighbor(1);
+    assert!(!lab.inwards(1, "to the one there is not"));
+    lab.assert_forwards(0, "the other");
+    assert!(lab.port(lab.router(1), "stand")["member"].is_null());
     // A number becomes free.
-    let other = lab.tenants[has].router();
-    other.ip("link set b0 down").unwrap();
-    lab.wait_member(lacks);
-    lab.assert_forwards(lacks, "the one that waited");
+    lab.infra.ip("link del more").unwrap();
+    lab.wait_member(1);
+    (0..2).for_each(|t| lab.assert_forwards(t, "again"));
 }
 
 #[test]

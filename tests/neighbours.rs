@@ -29,6 +29,8 @@ impl Ends {
         let tenant = Tenant::new("neigh", &TenantSpec::default()).unwrap();
         let open = |host| Raw::open(tenant.host(host), Host::DEVICE).unwrap();
         let (a, b) = (open(Host::A), open(Host::B));
+        // Each packet that was punted takes a page of it.
+        b.make_room(8 << 20).unwrap();
         Self { tenant, a, b }
     }
 

@@ -140,10 +140,14 @@ impl Row {
                 until = start.elapsed() + EXTRA;
             }
         }
+        seen.back.sort();
+        seen.through.sort();
         seen
     }
 }
 
+/// In what order frames came is not looked at: one that a kernel has to cut is overtaken by
+/// the next ones, which need no kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     back: Vec<Vec<u8>>,
