@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub mod id;
+pub mod plant;
 pub mod stats;
 pub mod sync;
 #[allow(unsafe_code, reason = "system calls")]

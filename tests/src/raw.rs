@@ -98,21 +98,23 @@ impl Raw {
             if left.is_zero() || !self.readable(left) {
                 return None;
             }
-            while let Some((len, outgoing)) = self.read(&mut buffer) {
-                if !outgoing && wanted(&buffer[..len]) {
-                    buffer.truncate(len);
+            while let Some(read) = self.read(&mut buffer) {
+                if !read.outgoing && wanted(&buffer[..read.len]) {
+                    buffer.truncate(read.len);
                     return Some(buffer);
                 }
             }
         }
     }
 
-    /// The next frame that arrived (did not leave), if there is one by now.
-    pub fn next(&self, buffer: &mut [u8]) -> Option<usize> {
+    /// The next frame that arrived (did not leave), if there is one by now: its length,
+    /// and whether its TCP or UDP checksum is unfinished, as between devices of one
+    /// machine.
+    pub fn next(&self, buffer: &mut [u8]) -> Option<(usize, bool)> {
         loop {
-            let (len, outgoing) = self.read(buffer)?;
-            if !outgoing {
-                return Some(len);
+            let read = self.read(buffer)?;
+            if !read.outgoing {
+                return Some((read.len, read.unfinished));
             }
         }
     }
@@ -140,11 +142,11 @@ impl Raw {
         unsafe { libc::poll(&raw mut poll, 1, ms) > 0 }
     }
 
-    /// The length of the next frame, and whether it left instead of arriving.
+    /// The next frame, whether it arrived or left.
     ///
     /// The kernel takes the outer VLAN tag out before a socket sees the frame, and says
     /// beside it which it was: here it is put back.
-    fn read(&self, buffer: &mut [u8]) -> Option<(usize, bool)> {
+    fn read(&self, buffer: &mut [u8]) -> Option<Read> {
         // SAFETY: an all-zero sockaddr_ll is a valid one.
         let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         let mut part =
@@ -164,19 +166,29 @@ impl Raw {
             unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
         let len = usize::try_from(n).ok()?;
         let outgoing = from.sll_pkttype == libc::PACKET_OUTGOING;
-        match vlan_beside(&message) {
+        let aux = beside(&message);
+        let unfinished = aux.is_some_and(|aux| aux.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0);
+        let len = match aux.and_then(vlan) {
             Some(tag) if len >= ADDRESSES => {
                 buffer.copy_within(ADDRESSES..len, ADDRESSES + TAG);
                 buffer[ADDRESSES..ADDRESSES + TAG].copy_from_slice(&tag);
-                Some((len + TAG, outgoing))
+                len + TAG
             }
-            _ => Some((len, outgoing)),
-        }
+            _ => len,
+        };
+        Some(Read { len, outgoing, unfinished })
     }
 }
 
-/// The VLAN tag that the kernel keeps beside a received frame.
-fn vlan_beside(message: &libc::msghdr) -> Option<[u8; TAG]> {
+/// What was read.
+struct Read {
+    len: usize,
+    outgoing: bool,
+    unfinished: bool,
+}
+
+/// What the kernel says of a received frame beside it.
+fn beside(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
     // SAFETY: the kernel has filled the message in.
     let first = unsafe { libc::CMSG_FIRSTHDR(message) };
     // SAFETY: null, or within the message's control buffer.
@@ -187,7 +199,11 @@ fn vlan_beside(message: &libc::msghdr) -> Option<[u8; TAG]> {
     // SAFETY: a control message of this type carries this.
     let data = unsafe { libc::CMSG_DATA(first) };
     // SAFETY: as above; nothing is said of its alignment.
-    let aux = unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() };
+    Some(unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() })
+}
+
+/// The VLAN tag that the kernel keeps beside it.
+fn vlan(aux: libc::tpacket_auxdata) -> Option<[u8; TAG]> {
     let [a, b] = aux.tp_vlan_tpid.to_be_bytes();
     let [c, d] = aux.tp_vlan_tci.to_be_bytes();
     (aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0).then_some([a, b, c, d])

@@ -35,6 +35,8 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
         stages.run("soak of 40 namespaces", || soak::soak(root, &namespaces));
         let cases = oracle::Args::of(500);
         stages.run("oracle of 500 cases", || oracle::oracle(root, &cases));
+        let planted = oracle::Args::planted();
+        stages.run("oracle finds planted bugs", || oracle::oracle(root, &planted));
     } else {
         stages.leave_out("demo, soak and oracle: they need root");
     }

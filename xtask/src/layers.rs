@@ -23,6 +23,7 @@ use crate::progress::say;
 /// The rooms, each with its layer. The binary is above all.
 const LAYERS: &[(&str, u8)] = &[
     ("id", 0),
+    ("plant", 0),
     ("stats", 0),
     ("wire", 0),
     ("sync", 0),

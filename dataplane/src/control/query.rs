@@ -1,6 +1,6 @@
 //! Answers to `nsplane show`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Control;
 use super::compile::PortSettings;
@@ -113,16 +113,8 @@ impl Control {
     }
 
     fn routes_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Route> + 'a {
-        let v4 = n
-            .compiled
-            .v4
-            .iter()
-            .map(|&(a, len, hop)| (IpAddr::V4(Ipv4Addr::from_bits(a)), len, hop));
-        let v6 = n
-            .compiled
-            .v6
-            .iter()
-            .map(|&(a, len, hop)| (IpAddr::V6(Ipv6Addr::from_bits(a)), len, hop));
+        let v4 = n.compiled.v4.sorted().map(|(a, len, hop)| (IpAddr::V4(a), len, hop));
+        let v6 = n.compiled.v6.sorted().map(|(a, len, hop)| (IpAddr::V6(a), len, hop));
         v4.chain(v6).map(|(addr, len, hop)| {
             let hop = n.compiled.next_hops.get(hop as usize);
             let (via, dev, mtu, tier) = match hop {

@@ -32,7 +32,6 @@ const V4: &[&str] = &[
 const V6: &[&str] = &[
     "Ip6InHdrErrors",
     "Ip6InTooBigErrors",
-    "Ip6InNoRoutes",
     "Ip6InAddrErrors",
     "Ip6InTruncatedPkts",
     "Ip6OutNoRoutes",
@@ -56,6 +55,8 @@ pub(super) struct Tiers {
     pub(super) forwarded: Vec<u64>,
     /// By who and why: `forwarded`, `punt TTL`, `pass local`, ...
     pub(super) by_reason: BTreeMap<String, u64>,
+    /// Families of spaces by who forwards them in the end, and why.
+    pub(super) families: BTreeMap<String, u64>,
 }
 
 impl Counters {
@@ -72,6 +73,11 @@ impl Counters {
     /// Counts packets that nsplane forwarded, as the kernel would have.
     pub(super) fn add_forwarded(&mut self, n: u64) {
         *self.0.entry(FORWARDED.to_owned()).or_default() += n;
+    }
+
+    /// Forgets how many were forwarded.
+    pub(super) fn forget_forwarded(&mut self) {
+        self.0.remove(FORWARDED);
     }
 
     fn read() -> std::io::Result<Self> {
@@ -120,6 +126,9 @@ impl Tiers {
         for (reason, n) in &other.by_reason {
             *self.by_reason.entry(reason.clone()).or_default() += n;
         }
+        for (who, n) in &other.families {
+            *self.families.entry(who.clone()).or_default() += n;
+        }
     }
 
     /// Packets that a worker forwarded, of all that came to a port.
@@ -136,6 +145,11 @@ impl Tiers {
 pub(super) fn tiers(nsplane: &Nsplane, spaces: &[Netns]) -> Result<Tiers> {
     let mut tiers = Tiers::default();
     for space in spaces {
+        let rows = nsplane.ask("namespaces", Some(space))?;
+        for tier in ["tier_v4", "tier_v6"] {
+            let who = rows[0][tier].as_str().unwrap_or_default();
+            *tiers.families.entry(who.to_owned()).or_default() += 1;
+        }
         let rows = nsplane.ask("counters", Some(space))?;
         let row = &rows[0];
         let forwarded = row["userspace"]["forwarded"]["packets"].as_u64().unwrap_or(0);

@@ -43,12 +43,12 @@ const SPECIAL_V6: &[&str] = &[
 pub(super) fn packet(scene: &Scene, wire: usize, random: &mut Random) -> Packet {
     let side = scene.sides.iter().find(|side| side.wire == wire).unwrap_or(&scene.sides[0]);
     let v4 = random.percent(60);
-    let (src, dst) = (source(scene, side, v4, random), destination(scene, v4, random));
+    let (src, dst) = (source(scene, side, v4, random), destination(scene, side, v4, random));
     let host = side.neighbors.first().map_or([2, 9, 9, 9, 9, 9], |n| n.mac);
     let mut packet = Packet::new((side.mac, host), src, dst);
     packet.payload = 16 + random.below(80) as u16;
     packet.above = above(v4, random);
-    if random.percent(35) {
+    if random.percent(30) {
         edge(&mut packet, random);
     }
     if random.percent(18) {
@@ -84,10 +84,17 @@ fn source(scene: &Scene, side: &Side, v4: bool, random: &mut Random) -> IpAddr {
     found.unwrap_or_else(|| special(v4, random))
 }
 
-fn destination(scene: &Scene, v4: bool, random: &mut Random) -> IpAddr {
+fn destination(scene: &Scene, side: &Side, v4: bool, random: &mut Random) -> IpAddr {
     let found = match random.below(100) {
-        0..72 => of_family(scene.nets.iter().copied(), v4, random).map(|net| within(net, random)),
-        72..88 => {
+        // Where hosts are; scenes begin with these.
+        0..55 => {
+            let back = random.percent(10);
+            let of = scene.nets.iter().copied().take(scene.sure);
+            let of = of.filter(|net| back || !side.behind.contains(net));
+            of_family(of, v4, random).map(|net| within(net, random))
+        }
+        55..78 => of_family(scene.nets.iter().copied(), v4, random).map(|net| within(net, random)),
+        78..88 => {
             let side = random.pick(&scene.sides);
             let of: Vec<_> = side.of(v4).collect();
             of.get(random.below(of.len() as u64) as usize).map(|neighbor| neighbor.addr)

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::wait::wait_until;
 use serde_json::Value;
@@ -16,6 +15,7 @@ use super::counters::{self, Counters, Tiers};
 use super::normal::{self, Item};
 use super::plan::{Phase, Plan};
 use super::responder::answer;
+use super::trunk;
 use super::twin::{MARK, Twin, devices, mark_mac};
 
 /// Label of the kernel's twin, and of nsplane's: what nsplane's selector means.
@@ -26,6 +26,8 @@ const PACE: Duration = Duration::from_micros(300);
 const QUIET: Duration = Duration::from_millis(160);
 /// So long if what came out differs until now: the machine may be busy.
 const PATIENCE: Duration = Duration::from_millis(900);
+/// Settings that are not told of are looked at once a second.
+const LOOK: Duration = Duration::from_millis(1500);
 /// How long nsplane may take to know what was configured.
 const FOLLOW: Duration = Duration::from_secs(10);
 
@@ -40,17 +42,37 @@ impl Show {
     pub(super) fn new() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("nslab-{}-oracle", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self(dir))
+        let show = Self(dir);
+        show.write("")?;
+        Ok(show)
     }
 
-    /// The selector that means what is in it.
-    pub(super) fn selector(&self) -> String {
-        format!("{}/*", self.0.display())
+    /// The path of a config file that means what is in it.
+    pub(super) fn config(&self) -> PathBuf {
+        self.0.with_extension("toml")
+    }
+
+    /// Writes the config file, with these members.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write(&self, members: &str) -> Result<()> {
+        let dir = self.0.display();
+        let text = format!("[[namespace]]\nnetns = \"{dir}/*\"\n{members}");
+        fs::write(self.config(), text).context("writing the config file")
+    }
+
+    fn reload(&self, members: &str, nsplane: &Nsplane) -> Result<()> {
+        self.write(members)?;
+        let said = nsplane.tell(&["reload"])?;
+        ensure!(said.status.success(), "reload: {}", String::from_utf8_lossy(&said.stderr));
+        Ok(())
     }
 }
 
 impl Drop for Show {
     fn drop(&mut self) {
+        let _ = fs::remove_file(self.config());
         // What cannot be removed is a directory of links without a target.
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -81,14 +103,12 @@ pub(super) struct Outcome {
 /// # Errors
 /// The lab failed, or nsplane did not follow.
 pub(super) fn run(plan: &Plan, nsplane: &Nsplane, show: &Show) -> Result<Outcome> {
-    let kernel = Twin::build(plan, LABELS.0).context("building the kernel's twin")?;
-    let ours = Twin::build(plan, LABELS.1).context("building nsplane's twin")?;
-    let mut exchange = Exchange {
-        plan,
-        twins: [&kernel, &ours],
-        own: normal::own_addresses(plan),
-        outcome: Outcome::default(),
-    };
+    let kernel = Twin::build(plan, LABELS.0, false).context("building the kernel's twin")?;
+    let ours = Twin::build(plan, LABELS.1, true).context("building nsplane's twin")?;
+    if let Some(trunk) = ours.trunk() {
+        show.reload(&trunk.config(plan, ours.spaces()), nsplane)?;
+    }
+    let mut exchange = Exchange { plan, twins: [&kernel, &ours], outcome: Outcome::default() };
     // Most are found complete, some are followed while they are configured.
     let early = plan.seed.is_multiple_of(4);
     for (n, phase) in plan.phases.iter().enumerate() {
@@ -114,7 +134,16 @@ pub(super) fn run(plan: &Plan, nsplane: &Nsplane, show: &Show) -> Result<Outcome
     for (counters, forwarded) in outcome.counters[1].iter_mut().zip(&outcome.tiers.forwarded) {
         counters.add_forwarded(*forwarded);
     }
+    // What nsplane brings from a stand-in to its trunk it counts as forwarded, too.
+    for wire in plan.wires.iter().filter(|wire| wire.vlan.is_some()) {
+        for counters in &mut outcome.counters {
+            counters[wire.near].forget_forwarded();
+        }
+    }
     ours.hide(&show.0);
+    if ours.trunk().is_some() {
+        show.reload("", nsplane)?;
+    }
     Ok(outcome)
 }
 
@@ -125,16 +154,23 @@ fn follow(plan: &Plan, twin: &Twin, nsplane: &Nsplane, mark: u8) -> Result<()> {
     let wanted: usize = (0..plan.spaces).map(|n| devices(plan, n).count()).sum();
     let mac = mark_mac(mark);
     let mut seen = (0, 0);
+    let start = Instant::now();
     wait_until(FOLLOW, "nsplane to follow", || {
         let of_twin = |rows: Result<Value>, fits: &dyn Fn(&Value) -> bool| {
             let Ok(Value::Array(rows)) = rows else { return 0 };
             let ours = |row: &&Value| row["netns"].as_str().is_some_and(|n| names.contains(&n));
             rows.iter().filter(ours).filter(|row| fits(row)).count()
         };
-        let ready = |row: &Value| {
-            row["port"] != "" || row["reason"].as_str().is_some_and(|r| r.starts_with("down"))
+        let is_down = |row: &Value| row["reason"].as_str().is_some_and(|r| r.starts_with("down"));
+        let in_vlan = |row: &Value| {
+            let wires = plan.wires.iter().enumerate().filter(|(_, wire)| wire.vlan.is_some());
+            wires.into_iter().any(|(n, _)| row["device"] == format!("d{n}"))
         };
-        // Read once a second; on until a space forwards.
+        let ready = |row: &Value| match in_vlan(row) {
+            true => row["member"]["device"] == trunk::DEVICE,
+            false => row["port"] != "" || is_down(row),
+        };
+        // On until a space forwards, and longer for who has not looked again.
         let redirects =
             |row: &Value| row["tier_v4"].as_str().is_some_and(|t| t.contains("redirects"));
         let known = |row: &Value| row["dst"] == MARK && row["lladdr"] == mac.as_str();
@@ -145,7 +181,8 @@ fn follow(plan: &Plan, twin: &Twin, nsplane: &Nsplane, mark: u8) -> Result<()> {
         };
         seen.0 = of_twin(nsplane.ask("neighbors", None), &known);
         seen.1 = of_twin(nsplane.ask("ports", None), &ready);
-        seen == (plan.spaces, wanted) && of_space(&redirects) == 0
+        let looked = of_space(&redirects) == 0 || start.elapsed() > LOOK;
+        seen == (plan.spaces, wanted) && looked
     })
     .with_context(|| format!("{} of {} marks, {} of {wanted} devices", seen.0, plan.spaces, seen.1))
 }
@@ -153,7 +190,6 @@ fn follow(plan: &Plan, twin: &Twin, nsplane: &Nsplane, mark: u8) -> Result<()> {
 struct Exchange<'a> {
     plan: &'a Plan,
     twins: [&'a Twin; 2],
-    own: BTreeSet<IpAddr>,
     outcome: Outcome,
 }
 
@@ -199,7 +235,7 @@ impl Exchange<'_> {
             let mut answers = Vec::new();
             all += twin.drain(|wire, frame| {
                 answers.extend(answer(self.plan, wire, frame).map(|answer| (wire, answer)));
-                match normal::item(frame, &self.own) {
+                match normal::item(frame) {
                     Item::Packet(id, bytes) => {
                         seen.packets.entry((id, wire)).or_default().push(bytes);
                     }

@@ -16,6 +16,7 @@ mod exchange;
 mod normal;
 mod packet;
 mod plan;
+mod planted;
 mod report;
 mod responder;
 mod routes;
@@ -23,6 +24,7 @@ mod script;
 mod settings;
 mod shrink;
 mod topology;
+mod trunk;
 mod twin;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +41,7 @@ use crate::progress::say;
 use crate::random::Random;
 use crate::setup::setup;
 use compare::{Difference, differences};
-use exchange::Show;
+use exchange::{Outcome, Show};
 use plan::Plan;
 use report::{Found, Report};
 
@@ -47,6 +49,8 @@ use report::{Found, Report};
 const AGAIN: usize = 3;
 /// So many differences are shrunk; more are most often the same again.
 const SHRUNK: usize = 4;
+/// Lines of nsplane's log that are shown when something failed.
+const LOG: usize = 40;
 /// Between two lines of progress.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -65,6 +69,9 @@ pub(crate) struct Args {
     /// Run the plan of a script again that an earlier run wrote.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Build nsplane with bugs in it, one after the other, and fail where one is not found.
+    #[arg(long)]
+    planted: bool,
     /// Stop at the first difference, and fail where there is none.
     #[arg(long)]
     expect: bool,
@@ -79,7 +86,21 @@ pub(crate) struct Args {
 impl Args {
     /// So many packets.
     pub(crate) fn of(cases: usize) -> Self {
-        Self { cases, seed: 1, each: 50, replay: None, expect: false, as_found: false, json: false }
+        Self {
+            cases,
+            seed: 1,
+            each: 50,
+            replay: None,
+            planted: false,
+            expect: false,
+            as_found: false,
+            json: false,
+        }
+    }
+
+    /// The search for planted bugs.
+    pub(crate) fn planted() -> Self {
+        Self { planted: true, ..Self::of(1500) }
     }
 }
 
@@ -93,6 +114,9 @@ pub(crate) fn oracle(root: &Path, args: &Args) -> Result<()> {
         "the oracle makes network namespaces and needs root: sudo -E cargo xtask oracle"
     );
     setup(root, false)?;
+    if args.planted {
+        return planted::find_all(root, args);
+    }
     if std::env::var_os(BIN_ENV).is_none() {
         demo::build(root)?;
     }
@@ -101,8 +125,8 @@ pub(crate) fn oracle(root: &Path, args: &Args) -> Result<()> {
         say(&format!("removed namespace {name}, left by a process that died"));
     }
     let show = Show::new()?;
-    let selector = show.selector();
-    let words = ["--netns", &selector, "--punt-rate", "1000000"];
+    let config = show.config().display().to_string();
+    let words = ["--config", &config, "--punt-rate", "1000000"];
     let mut oracle = Oracle {
         args,
         stop,
@@ -124,7 +148,10 @@ pub(crate) fn oracle(root: &Path, args: &Args) -> Result<()> {
         print!("{}", report.text());
     }
     if let Err(error) = done {
-        bail!("{error:#}\n--- nsplane's log:\n{}", nsplane.log());
+        let log = nsplane.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(LOG)..].join("\n");
+        bail!("{error:#}\n--- the end of nsplane's log:\n{end}");
     }
     match (report.found.len(), args.expect) {
         (0, false) => Ok(()),
@@ -167,7 +194,10 @@ impl Oracle<'_> {
 
     /// Runs a plan; what differs is run again.
     fn one(&mut self, plan: &Plan) -> Result<()> {
-        let found = self.differences(plan)?;
+        let outcome = self.outcome(plan)?;
+        self.report.tiers.add(&outcome.tiers);
+        self.report.count(&outcome);
+        let found = differences(&outcome);
         self.report.topologies += 1;
         self.report.cases += plan.cases().count();
         if found.is_empty() {
@@ -191,11 +221,13 @@ impl Oracle<'_> {
     }
 
     fn differences(&mut self, plan: &Plan) -> Result<Vec<Difference>> {
-        let outcome = exchange::run(plan, &self.nsplane, &self.show)
-            .with_context(|| format!("plan {:016x}", plan.seed))?;
-        self.report.tiers.add(&outcome.tiers);
+        Ok(differences(&self.outcome(plan)?))
+    }
+
+    fn outcome(&mut self, plan: &Plan) -> Result<Outcome> {
         self.report.runs += 1;
-        Ok(differences(&outcome))
+        exchange::run(plan, &self.nsplane, &self.show)
+            .with_context(|| format!("plan {:016x}", plan.seed))
     }
 
     /// Those that are there each time.

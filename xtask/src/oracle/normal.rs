@@ -1,14 +1,12 @@
 //! What a frame is for the comparison: whose case, and its bytes without what the kernel
 //! itself makes differently each time. docs/oracle.md lists these with their reasons.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nsplane_tests::frame::sum;
 use nsplane_tests::netns::show_mac;
 
 use super::packet::{FLOW, IDENT, MAGIC, MOST_CASES, PORT};
-use super::plan::Plan;
 
 /// What a frame is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,19 +19,13 @@ pub(super) enum Item {
     Nothing,
 }
 
-/// The addresses that a plan's spaces have.
-pub(super) fn own_addresses(plan: &Plan) -> BTreeSet<IpAddr> {
-    let lines = plan.phases.iter().flat_map(|phase| &phase.lines);
-    let words = lines.filter_map(|(_, line)| line.strip_prefix("addr add "));
-    words.filter_map(|words| words.split(['/', ' ']).next()?.parse().ok()).collect()
-}
-
-/// What a frame is. `own` are the addresses of the spaces.
-pub(super) fn item(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
+/// What a frame is. Cases never are ICMP errors or answers, redirects, neighbour or
+/// listener discovery, nor TCP resets: those are the kernel's own.
+pub(super) fn item(frame: &[u8]) -> Item {
     match be16(frame, 12) {
         Some(0x0806) => arp(frame),
-        Some(0x0800) => v4(frame, own),
-        Some(0x86dd) => v6(frame, own),
+        Some(0x0800) => v4(frame),
+        Some(0x86dd) => v6(frame),
         _ => Item::Packet(magic(frame), frame.to_vec()),
     }
 }
@@ -50,7 +42,7 @@ fn arp(frame: &[u8]) -> Item {
     }
 }
 
-fn v4(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
+fn v4(frame: &[u8]) -> Item {
     let mut bytes = frame.to_vec();
     let Some(header) = frame.get(14..34) else { return Item::Packet(None, bytes) };
     let [src, dst] = [12, 16].map(|at| four(&header[at..]));
@@ -61,14 +53,13 @@ fn v4(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
     if protocol == 2 {
         return Item::Nothing;
     }
-    let mine = own.contains(&src.into());
-    let icmp = mine && first && protocol == 1;
+    let icmp = first && protocol == 1;
     if icmp && kind == 5 {
         let via = frame.get(above + 4..above + 8).map(four);
         return Item::Once(format!("redirect to {dst}, by {src}, to {via:?}"));
     }
     let error = icmp && matches!(kind, 3 | 11 | 12);
-    let reset = mine && first && protocol == 6 && frame.get(above + 13).is_some_and(|f| f & 4 != 0);
+    let reset = first && protocol == 6 && frame.get(above + 13).is_some_and(|f| f & 4 != 0);
     let mut id = magic(frame);
     if error {
         id = id.or_else(|| be16(frame, above + 12).and_then(ident));
@@ -79,7 +70,9 @@ fn v4(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
     } else {
         id = id.or_else(|| be16(header, 4).and_then(ident));
     }
-    if error || reset || (icmp && kind == 0) {
+    // Cases have a number that marks them.
+    let later = !first && be16(header, 4).and_then(ident).is_none();
+    if error || reset || later || (icmp && kind == 0) {
         // A number of the kernel's own choice, and the sum that follows from it.
         bytes[18..20].fill(0);
         bytes[24..26].fill(0);
@@ -89,18 +82,15 @@ fn v4(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
     Item::Packet(id, bytes)
 }
 
-fn v6(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
+fn v6(frame: &[u8]) -> Item {
     let mut bytes = frame.to_vec();
     let Some(header) = frame.get(14..54) else { return Item::Packet(None, bytes) };
-    let src = sixteen(&header[8..]);
     let dst = sixteen(&header[24..]);
-    let scoped = src.to_bits() >> 118 == 0xfe80 >> 6;
-    let mine = own.contains(&src.into()) || scoped || src.is_unspecified();
     let kind = frame.get(54).copied().unwrap_or(0);
     let flow = be16(header, 2).map(|low| (u32::from(header[1] & 15) << 16) | u32::from(low));
     let flow = flow.filter(|flow| flow & !0x1fff == FLOW).map(|flow| (flow & 0x1fff) as u16);
     let mut id = magic(frame);
-    match (mine, header[6], kind) {
+    match (flow.is_none(), header[6], kind) {
         // Listener reports lie behind hop-by-hop options; routers are asked for.
         (true, 0, _) if dst.is_multicast() => return Item::Nothing,
         (true, 58, 133 | 143) => return Item::Nothing,
@@ -110,6 +100,8 @@ fn v6(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
             return Item::Once(format!("solicitation for {target:?}"));
         }
         (true, 58, 137) => return Item::Once(format!("redirect to {dst}")),
+        // A fragment of an answer: of the number, too.
+        (true, 44, _) => bytes.get_mut(58..62).into_iter().for_each(|id| id.fill(0)),
         (true, 58, 1..=4) => {
             let low = be16(frame, 64).zip(frame.get(63));
             let quoted = low.map(|(low, high)| (u32::from(high & 15) << 16) | u32::from(low));
@@ -131,6 +123,32 @@ fn v6(frame: &[u8], own: &BTreeSet<IpAddr>) -> Item {
         _ => id = id.or(flow),
     }
     Item::Packet(id, bytes)
+}
+
+/// Finishes a TCP or UDP checksum that so far is the pseudo-header's sum.
+pub(super) fn finish(frame: &mut [u8]) {
+    let place = |protocol| match protocol {
+        6 => Some(16),
+        17 => Some(6),
+        _ => None,
+    };
+    let found = match be16(frame, 12) {
+        Some(0x0800) => frame.get(14..34).and_then(|h| {
+            let end = 14 + usize::from(be16(h, 2)?);
+            Some((14 + usize::from(h[0] & 15) * 4, place(h[9])?, end))
+        }),
+        Some(0x86dd) => {
+            frame.get(14..54).and_then(|h| Some((54, place(h[6])?, 54 + usize::from(be16(h, 4)?))))
+        }
+        _ => None,
+    };
+    let Some((start, place, end)) = found else { return };
+    let end = end.min(frame.len());
+    if start + place + 2 > end {
+        return;
+    }
+    let checksum = !sum(&frame[start..end], 0);
+    frame[start + place..start + place + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// The case whose payload is in the frame.
@@ -191,13 +209,12 @@ mod tests {
 
     #[test]
     fn a_case_is_known_by_its_payload_and_by_its_headers() {
-        let own = BTreeSet::new();
         for (src, dst) in [("10.0.0.2", "10.1.0.2"), ("fd00::2", "fd01::2")] {
             let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
             let mut packet = Packet::new(([2; 6], [4; 6]), src, dst);
-            assert!(matches!(item(&packet.bytes(77), &own), Item::Packet(Some(77), _)));
+            assert!(matches!(item(&packet.bytes(77)), Item::Packet(Some(77), _)));
             packet.payload = 0;
-            assert!(matches!(item(&packet.bytes(78), &own), Item::Packet(Some(78), _)));
+            assert!(matches!(item(&packet.bytes(78)), Item::Packet(Some(78), _)));
         }
     }
 }

@@ -46,6 +46,10 @@ pub(super) struct Wire {
     pub(super) macs: (Mac, Mac),
     /// The two devices' MTU.
     pub(super) mtu: u32,
+    /// In nsplane's twin it is a VLAN of a trunk, and `d<number>` a stand-in: what the
+    /// configuration calls a member. Nobody at its ends sees a difference.
+    #[serde(default)]
+    pub(super) vlan: Option<u16>,
 }
 
 /// Somebody behind a far end who answers for an address.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::compare::Difference;
 use super::counters::Tiers;
+use super::exchange::Outcome;
 
 /// A difference, and how to see it again.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,8 @@ pub(super) struct Report {
     pub(super) runs: usize,
     /// How long it took.
     pub(super) seconds: f64,
+    /// Packets that came out of the kernel's twin.
+    pub(super) came_out: usize,
     /// Who did what in nsplane's twin.
     pub(super) tiers: Tiers,
     /// Differences that were there each time.
@@ -41,6 +44,11 @@ impl Report {
     /// Nothing yet.
     pub(super) fn new(seed: u64) -> Self {
         Self { seed, ..Self::default() }
+    }
+
+    /// Counts what came out of the kernel's twin.
+    pub(super) fn count(&mut self, outcome: &Outcome) {
+        self.came_out += outcome.seen[0].packets.values().map(Vec::len).sum::<usize>();
     }
 
     /// A line while it runs.
@@ -61,6 +69,7 @@ impl Report {
         let mut text = format!(
             "seed {}: {} cases in {} topologies ({} runs), {:.0} s\n\
              {} differences, {} topologies with differences that did not come again\n\
+             {} packets came out of the kernel's twin\n\
              what nsplane did with {whole} packets that came to its ports: forwarded {ours}\n",
             self.seed,
             self.cases,
@@ -69,9 +78,14 @@ impl Report {
             self.seconds,
             self.found.len(),
             self.unsteady.len(),
+            self.came_out,
         );
         for (reason, n) in &self.tiers.by_reason {
             text.push_str(&format!("  {n:7} {reason}\n"));
+        }
+        text.push_str("who forwarded the spaces' families in the end\n");
+        for (who, n) in &self.tiers.families {
+            text.push_str(&format!("  {n:7} {who}\n"));
         }
         for found in &self.found {
             text.push_str(&format!(

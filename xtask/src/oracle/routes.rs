@@ -41,7 +41,7 @@ pub(super) fn basic(plan: &mut Plan, base: usize, n: usize, scenes: &[Scene], ra
                     towards(&scenes[n], other > n, v4)
                 };
                 let Some((by, via)) = way else { continue };
-                if random.percent(92) {
+                if random.percent(96) {
                     lines.push(format!(
                         "route add {} via {} dev {}",
                         net.show(),
@@ -78,7 +78,7 @@ pub(super) fn more(
         // A way beside the link's own networks needs somebody there.
         lines.extend(line);
     }
-    if random.percent(22) {
+    if random.percent(14) {
         for _ in 0..=random.below(3) {
             let v6 = if random.percent(40) { "-6 " } else { "" };
             let (line, net) = rule(scene, v6.is_empty(), nets, random);

@@ -95,6 +95,8 @@ pub(super) struct Scene {
     pub(super) sides: Vec<Side>,
     /// Prefixes that routes lead to, in this and its tenant's other spaces.
     pub(super) nets: Vec<Net>,
+    /// So many of them are networks behind hosts.
+    pub(super) sure: usize,
 }
 
 /// Makes a plan of about so many cases.
@@ -159,11 +161,10 @@ fn make_tenant(plan: &mut Plan, tenant: usize, random: &mut Random) -> Vec<Scene
         scenes[n - 1].sides.push(near);
         scenes[n].sides.push(far);
     }
-    let all: Vec<Net> = scenes
-        .iter()
-        .flat_map(|scene| &scene.sides)
-        .flat_map(|side| side.nets.into_iter().chain(side.behind.iter().copied()))
-        .collect();
+    let sides: Vec<&Side> = scenes.iter().flat_map(|scene| &scene.sides).collect();
+    let mut all: Vec<Net> = sides.iter().flat_map(|side| side.behind.iter().copied()).collect();
+    let sure = all.len();
+    all.extend(sides.iter().flat_map(|side| side.nets));
     for n in 0..size {
         settings::of_space(plan, base + n, &scenes[n], random);
         addresses(plan, base + n, &scenes[n]);
@@ -176,6 +177,7 @@ fn make_tenant(plan: &mut Plan, tenant: usize, random: &mut Random) -> Vec<Scene
     let nets: Vec<Net> = scenes.iter().flat_map(|scene| scene.nets.clone()).collect();
     for scene in &mut scenes {
         scene.nets.clone_from(&nets);
+        scene.sure = sure;
     }
     scenes
 }
@@ -199,7 +201,8 @@ fn nth(net: Net, n: u32) -> IpAddr {
 fn outer_side(plan: &mut Plan, space: usize, tenant: u8, n: u8, random: &mut Random) -> Side {
     let wire = plan.wires.len();
     let (near, far) = ([2, 0, tenant, n, 0, 1], [2, 0, tenant, n, 0, 2]);
-    plan.wires.push(Wire { near: space, far: None, macs: (near, far), mtu: mtu(random) });
+    let vlan = random.percent(12).then_some(100 + wire as u16 * 2);
+    plan.wires.push(Wire { near: space, far: None, macs: (near, far), mtu: mtu(random), vlan });
     let len = *random.pick(&[24, 24, 24, 25, 29, 30, 31, 16]);
     let nets = [
         Net { addr: [10, n, 0, 0].into(), len },
@@ -235,7 +238,7 @@ fn outer_side(plan: &mut Plan, space: usize, tenant: u8, n: u8, random: &mut Ran
 fn inner_sides(plan: &mut Plan, space: usize, tenant: u8, n: u8, random: &mut Random) -> [Side; 2] {
     let wire = plan.wires.len();
     let macs = ([2, 0, tenant, n, 0, 1], [2, 0, tenant, n, 0, 2]);
-    plan.wires.push(Wire { near: space, far: Some(space + 1), macs, mtu: mtu(random) });
+    plan.wires.push(Wire { near: space, far: Some(space + 1), macs, mtu: mtu(random), vlan: None });
     let nets = [
         Net { addr: [10, n, 0, 0].into(), len: 30 },
         Net { addr: v6([0xfd00, 0, 0, u16::from(n), 0, 0, 0, 0]), len: 64 },

@@ -10,7 +10,9 @@ use nsplane_tests::command;
 use nsplane_tests::netns::{Netns, show_mac};
 use nsplane_tests::raw::Raw;
 
+use super::normal::finish;
 use super::plan::{Phase, Plan, Wire};
+use super::trunk::Trunk;
 
 /// Longest frame that is sent or seen.
 const LONGEST: usize = 65_536;
@@ -19,6 +21,7 @@ const ROOM: i32 = 8 << 20;
 /// What is set in every space, so that the kernel answers each packet by itself: none of
 /// its answers hangs on how many there were before, or on when.
 const ALIKE: &[(&str, &str)] = &[
+    ("net/ipv4/conf/all/accept_redirects", "0"),
     ("net/ipv4/icmp_ratemask", "0"),
     ("net/ipv4/icmp_ratelimit", "0"),
     ("net/ipv6/icmp/ratelimit", "0"),
@@ -33,6 +36,7 @@ pub(super) struct Twin {
     spaces: Vec<Netns>,
     // Before the namespace that they lie in.
     ends: Vec<Option<Raw>>,
+    trunk: Option<Trunk>,
     _outside: Netns,
 }
 
@@ -42,22 +46,29 @@ impl Twin {
     ///
     /// # Errors
     /// The kernel or `ip` refuses.
-    pub(super) fn build(plan: &Plan, label: &str) -> Result<Self> {
+    pub(super) fn build(plan: &Plan, label: &str, vlans: bool) -> Result<Self> {
         let outside = Netns::new("outside")?;
         for which in ["all", "default"] {
             outside.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1")?;
         }
         let spaces = (0..plan.spaces).map(|n| Netns::new(&format!("{label}{n}")));
         let spaces = spaces.collect::<Result<Vec<_>>>()?;
+        let trunk = if vlans && plan.wires.iter().any(|wire| wire.vlan.is_some()) {
+            Some(Trunk::new(plan, &outside)?)
+        } else {
+            None
+        };
         let mut links = String::new();
         let mut ups = String::new();
         for (n, wire) in plan.wires.iter().enumerate() {
             let near = spaces[wire.near].name();
-            let (device, far) = match wire.far {
-                Some(far) => (format!("u{n}"), spaces[far].name()),
-                None => (format!("w{n}"), outside.name()),
+            let beside = trunk.as_ref().filter(|_| wire.vlan.is_some());
+            let (device, far) = match (wire.far, beside) {
+                (Some(far), _) => (format!("u{n}"), spaces[far].name()),
+                (None, Some(trunk)) => (format!("f{n}"), trunk.infra().name()),
+                (None, None) => (format!("w{n}"), outside.name()),
             };
-            if wire.is_outer() {
+            if wire.is_outer() && beside.is_none() {
                 ups.push_str(&format!("link set {device} up\n"));
             }
             let (mtu, a, b) = (wire.mtu, show_mac(wire.macs.0), show_mac(wire.macs.1));
@@ -68,14 +79,20 @@ impl Twin {
         }
         command::run_with_input("ip", ["-batch", "-"], &links)?;
         outside.ip_batch(&ups)?;
+        if let Some(trunk) = &trunk {
+            trunk.up(plan)?;
+        }
         for (n, space) in spaces.iter().enumerate() {
             set_alike(plan, n, space)?;
             let ups: String = devices(plan, n).map(|d| format!("link set {d} up\n")).collect();
             space.ip_batch(&ups)?;
         }
-        let ends = plan.wires.iter().enumerate().map(|(n, wire)| end(&outside, n, wire));
+        let ends = plan.wires.iter().enumerate().map(|(n, wire)| {
+            let here = wire.is_outer() && (trunk.is_none() || wire.vlan.is_none());
+            here.then(|| end(&outside, &format!("w{n}"))).transpose()
+        });
         let ends = ends.collect::<Result<Vec<_>>>()?;
-        Ok(Self { spaces, ends, _outside: outside })
+        Ok(Self { spaces, ends, trunk, _outside: outside })
     }
 
     /// Configures what a phase says. `ip` commands that the kernel refuses are passed by:
@@ -126,7 +143,8 @@ impl Twin {
     /// # Errors
     /// The links cannot be made.
     pub(super) fn show(&self, dir: &Path) -> Result<()> {
-        for space in &self.spaces {
+        let infra = self.trunk.iter().map(Trunk::infra);
+        for space in self.spaces.iter().chain(infra) {
             let link = dir.join(space.name());
             symlink(space.path(), &link)
                 .with_context(|| format!("cannot make {}", link.display()))?;
@@ -136,10 +154,16 @@ impl Twin {
 
     /// Takes the links away.
     pub(super) fn hide(&self, dir: &Path) {
-        for space in &self.spaces {
+        let infra = self.trunk.iter().map(Trunk::infra);
+        for space in self.spaces.iter().chain(infra) {
             // It was not shown, or the directory is gone.
             let _ = fs::remove_file(dir.join(space.name()));
         }
+    }
+
+    /// The trunk, where there is one.
+    pub(super) fn trunk(&self) -> Option<&Trunk> {
+        self.trunk.as_ref()
     }
 
     /// The spaces.
@@ -150,16 +174,23 @@ impl Twin {
     /// Puts a frame in at a far end. The same frame is refused at both twins' ends, or at
     /// none.
     pub(super) fn send(&self, wire: usize, frame: &[u8]) -> io::Result<()> {
-        self.ends.get(wire).and_then(Option::as_ref).map_or(Ok(()), |end| end.send(frame))
+        match (&self.ends[wire], &self.trunk) {
+            (Some(end), _) => end.send(frame),
+            (None, Some(trunk)) => trunk.send(wire, frame),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Takes all frames that came out until now. Returns how many.
     pub(super) fn drain(&self, mut take: impl FnMut(usize, &[u8])) -> usize {
         let mut buffer = vec![0; LONGEST];
-        let mut all = 0;
+        let mut all = self.trunk.as_ref().map_or(0, |trunk| trunk.drain(&mut buffer, &mut take));
         for (wire, end) in self.ends.iter().enumerate() {
             let Some(end) = end else { continue };
-            while let Some(len) = end.next(&mut buffer) {
+            while let Some((len, unfinished)) = end.next(&mut buffer) {
+                if unfinished {
+                    finish(&mut buffer[..len]);
+                }
                 take(wire, &buffer[..len]);
                 all += 1;
             }
@@ -211,11 +242,9 @@ fn set_alike(plan: &Plan, n: usize, space: &Netns) -> Result<()> {
     })?
 }
 
-fn end(outside: &Netns, n: usize, wire: &Wire) -> Result<Option<Raw>> {
-    if !wire.is_outer() {
-        return Ok(None);
-    }
-    let end = Raw::open(outside, &format!("w{n}"))?;
+/// A far end's socket.
+pub(super) fn end(outside: &Netns, device: &str) -> Result<Raw> {
+    let end = Raw::open(outside, device)?;
     end.make_room(ROOM).context("room for frames")?;
-    Ok(Some(end))
+    Ok(end)
 }

@@ -12,6 +12,7 @@ const LINK: u16 = 5;
 const MASTER: u16 = 10;
 const LINKINFO: u16 = 18;
 const AF_SPEC: u16 = 26;
+const GROUP: u16 = 27;
 const NUM_TX_QUEUES: u16 = 31;
 const NUM_RX_QUEUES: u16 = 32;
 const LINK_NETNSID: u16 = 37;
@@ -61,6 +62,7 @@ pub(super) fn link(payload: &[u8], gone: bool) -> Result<Event, Skip> {
         peer: None,
         peer_nsid: None,
         part: None,
+        group: 0,
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
@@ -86,6 +88,7 @@ fn fill(link: &mut Link, kind: u16, value: Value<'_>) -> Result<(), Skip> {
         LINK => link.peer = some(value.u32()?),
         MASTER => link.master = some(value.u32()?),
         LINK_NETNSID => link.peer_nsid = Some(value.i32()?),
+        GROUP => link.group = value.u32()?,
         NUM_TX_QUEUES => link.tx_queues = value.u32()?,
         NUM_RX_QUEUES => link.rx_queues = value.u32()?,
         // Nested, and a driver may put anything there: what cannot be read is

@@ -5,13 +5,13 @@ pub(super) mod hook;
 mod link;
 mod neigh;
 mod nsid;
+mod policy;
 mod route;
 
 use netlink_packet_core::NetlinkBuffer;
 
 use super::event::{Event, Family};
 
-pub(super) use neigh::filtered_address;
 pub(super) use nsid::nsid;
 
 /// `struct nlmsghdr`.
@@ -115,9 +115,9 @@ pub(super) fn decode_one(m: &Message<'_>, out: &mut Vec<Event>, tally: &mut Tall
         rtm::NEIGH => neigh::neighbor(m.payload, gone),
         rtm::NETCONF => neigh::netconf(m.payload, gone),
         rtm::ROUTE => route::route(m.payload, m.flags, gone),
-        rtm::RULE => route::rule(m.payload, gone),
+        rtm::RULE => policy::rule(m.payload, gone),
         rtm::QDISC => hook::qdisc(m.payload, gone),
-        rtm::NEXTHOP => route::nexthop(m.payload, gone),
+        rtm::NEXTHOP => policy::nexthop(m.payload, gone),
         _ => Err(Skip::Ignored),
     };
     match event {

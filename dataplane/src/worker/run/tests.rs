@@ -229,7 +229,14 @@ fn stale_neighbours_are_sampled_now_and_then() {
     let neigh = Neigh { mac: host_mac(PortId(1)), stale: true };
     neighbors.insert(PortId(1), host4(1).into(), neigh);
     let (v4, v6, next_hops) = (ns.v4.clone(), ns.v6.clone(), ns.next_hops.clone());
-    let ns = Namespace { id: ns.id, v4, v6, next_hops, neighbors: Arc::new(neighbors) };
+    let ns = Namespace {
+        id: ns.id,
+        v4,
+        v6,
+        next_hops,
+        neighbors: Arc::new(neighbors),
+        ..Namespace::default()
+    };
     stale.namespaces[0] = Some(Arc::new(ns));
     scene.world.publish(Arc::new(stale));
     for (now, sampled) in [(0, 1), (999_999_999, 1), (1_000_000_000, 2), (4_000_000_000, 3)] {

@@ -105,6 +105,7 @@ fn namespace(tenant: u16, ports: [PortId; 2]) -> Namespace {
                 })
                 .collect(),
         ),
+        ..Namespace::default()
     }
 }
 
