@@ -316,6 +316,43 @@ fn long_packets_reach_the_kernel() {
     all_frames_are_back(&nsplane);
 }
 
+/// Any MTU will do; what is longer than the longest packet that is handled passes.
+#[test]
+#[ignore = "needs root"]
+fn the_longest_are_the_kernels() {
+    let tenant = Tenant::new("longest", &TenantSpec::default()).unwrap();
+    let nsplane = Nsplane::start(&[tenant.router()], &[]).unwrap();
+    resolve(&tenant);
+    // Raised while nsplane runs.
+    set_mtu(&tenant, 20_000);
+    let near = Raw::open(tenant.host(Host::A), Host::DEVICE).unwrap();
+    let far = Raw::open(tenant.host(Host::B), Host::DEVICE).unwrap();
+    let macs = macs(&tenant);
+    let counts = || {
+        let counters = nsplane.show("counters", &[]).unwrap()[0].take();
+        (counters["userspace"]["forwarded"]["packets"].as_u64().unwrap(), too_long(&counters))
+    };
+    let mut mark = MARK;
+    for (len, ours) in
+        [(9014, true), (14_335, true), (14_336, true), (14_337, false), (20_014, false)]
+    {
+        wait_until(SOON, &format!("{len} bytes"), || {
+            mark += 1;
+            let mut udp = packet(macs, Family::V4, len, mark);
+            let before = counts();
+            near.send(&udp.bytes()).unwrap();
+            let got = far.receive(PATIENCE, |f| mark_of(f) == Some(mark));
+            udp.ttl -= 1;
+            let whole = got.is_some_and(|f| f[14..] == udp.bytes()[14..]);
+            let after = counts();
+            whole && (after.0 > before.0) == ours && (after.1 > before.1) != ours
+        })
+        .unwrap_or_else(|e| panic!("{e}: {:?}", counts()));
+    }
+    let ports = nsplane.show("ports", &[]).unwrap();
+    assert!(ports[0]["reason"].as_str().unwrap().contains("14336"), "{ports}");
+}
+
 /// Frames of all lengths while devices go down, change their MTU and move away and back:
 /// each frame of memory comes back.
 #[test]

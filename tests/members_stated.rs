@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nsplane_tests::frame::Udp;
+use nsplane_tests::netns::Netns;
 use nsplane_tests::raw::Raw;
 use nsplane_tests::tenant::Host;
 use nsplane_tests::trunk::{
@@ -149,5 +150,53 @@ fn two_queues_of_a_trunk_with_equal_addresses() {
     assert!(in_infra.receive(SHORT, marked("for nobody")).is_none(), "it is not the trunk's");
     for far in &lab.far {
         assert!(far.receive(Duration::from_millis(1), marked("for nobody")).is_none());
+    }
+}
+/// Packets of several frames: their tags come off and go on as those of short ones do, also
+/// where the first frame is full.
+#[test]
+#[ignore = "needs root"]
+fn two_tags_on_long_frames() {
+    let lab = Lab::new([QINQ, Q100]);
+    let set = |netns: &Netns, device: &str, mtu: u32| {
+        netns.ip(&format!("link set {device} mtu {mtu}")).unwrap();
+    };
+    set(&lab.infra, "trunk0", 9008);
+    set(&lab.wire, "o0", 9008);
+    for (t, tenant) in lab.tenants.iter().enumerate() {
+        set(&lab.infra, &format!("f{t}"), 9000);
+        set(tenant.router(), "stand", 9000);
+        set(tenant.router(), "b0", 9000);
+        set(tenant.host(Host::B), Host::DEVICE, 9000);
+    }
+    // Of a frame's 1,792 bytes the addresses and headers take 42.
+    let lens = (1730..1760).chain([3000, 3541, 3542, 5000, 8957, 8958]);
+    for tenant in 0..2 {
+        lab.assert_forwards(tenant, "before the long ones");
+        let before = lab.forwarded(tenant);
+        let mut sent = 0;
+        for len in lens.clone() {
+            let payload = |way: &str| {
+                let noise = (0..len).map(|i| char::from(b'a' + (i * 7 + i / 256) as u8 % 26));
+                let mark = format!("{way} {len} of {tenant};");
+                let rest: String = noise.skip(mark.len()).collect();
+                mark + &rest
+            };
+            wait_until(SOON, &format!("{len} bytes inwards"), || {
+                lab.inwards(tenant, &payload("in"))
+            })
+            .unwrap_or_else(|e| panic!("{e}: {}", lab.nsplane.show("counters", &[]).unwrap()));
+            wait_until(SOON, &format!("{len} bytes outwards"), || {
+                lab.outwards(tenant, &payload("out"))
+            })
+            .unwrap_or_else(|e| panic!("{e}: {}", lab.nsplane.show("counters", &[]).unwrap()));
+            sent += 2;
+        }
+        assert!(lab.forwarded(tenant) >= before + sent, "not by the worker");
+        // By the kernel of the tenant, in and out.
+        let request = echo(&vec![b'p'; 8000]);
+        lab.send(tenant, &request);
+        let is_reply = |f: &[u8]| f[23] == 1 && f[34] == 0 && f[42..] == request[42..];
+        assert!(lab.receive(tenant, SOON, is_reply).is_some(), "a long echo reply in the VLAN");
     }
 }

@@ -83,7 +83,8 @@ impl Injector {
         head[..4].copy_from_slice(&ifindex.0.to_ne_bytes());
         head[4..].copy_from_slice(&len.ok_or_else(invalid)?.to_ne_bytes());
         bytes[..packet.len()].copy_from_slice(packet);
-        self.long.set(0, self.entry.as_ref(), 0).map_err(io::Error::other)?;
+        let entry: &[u8; ENTRY] = &self.entry;
+        self.long.set(0, entry, 0).map_err(io::Error::other)?;
         let Some(Program::SchedClassifier(program)) = self.instance.program(PROGRAM_LONG) else {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         };

@@ -30,7 +30,7 @@ pub struct SimFrame {
     /// Which: no two frames of one [`SimMemory::frames`] have the same.
     pub id: usize,
     chunk: Box<Chunk>,
-    len: usize,
+    len: u32,
     tag: Tag,
     below: MemberTag,
     /// The packet goes on in another frame: in a ring the next, else that in the chunk.
@@ -67,7 +67,7 @@ impl Memory for SimMemory {
     type Frame = SimFrame;
 
     fn packet<'a>(&'a self, frame: &'a mut SimFrame) -> &'a mut [u8] {
-        &mut frame.chunk.bytes[..frame.len]
+        &mut frame.chunk.bytes[..frame.len as usize]
     }
 
     fn tag(&self, frame: &SimFrame) -> Tag {
@@ -81,13 +81,13 @@ impl Memory for SimMemory {
     fn lengthen(&self, frame: &mut SimFrame, len: usize) -> bool {
         let fits = len <= FRAME_LEN;
         if fits {
-            frame.len = frame.len.max(len);
+            frame.len = frame.len.max(len as u32);
         }
         fits
     }
 
     fn truncate(&self, frame: &mut SimFrame, len: usize) {
-        frame.len = frame.len.min(len);
+        frame.len = (frame.len as usize).min(len) as u32;
     }
 
     fn is_long(&self, frame: &SimFrame) -> bool {
@@ -173,7 +173,7 @@ impl Rings {
     fn send_one(&mut self, mut frame: SimFrame) -> bool {
         let last = !std::mem::take(&mut frame.more);
         if self.record.is_some() {
-            self.sending.extend(&frame.chunk.bytes[..frame.len]);
+            self.sending.extend(&frame.chunk.bytes[..frame.len as usize]);
         }
         self.completion.push_back(frame);
         if !last {
@@ -233,6 +233,11 @@ impl Queue for SimQueue {
     fn receive(&mut self, out: &mut Frames<SimFrame>, most: usize) -> usize {
         let mut rings = lock(&self.rings);
         let room = out.remaining_capacity().min(most);
+        let count = room.min(rings.rx.len());
+        if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.more) {
+            out.extend(rings.rx.drain(..count));
+            return count;
+        }
         let (mut packets, mut count) = (0, 0);
         while packets < room
             && let Some(frame) = rings.rx.pop_front()
@@ -248,6 +253,11 @@ impl Queue for SimQueue {
 
     fn transmit(&mut self, frames: &mut Frames<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
+        if frames.iter().all(|frame| !frame.more) {
+            let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
+            rings.tx.extend(frames.drain(..count));
+            return count;
+        }
         let (mut packets, mut sent) = (0, 0);
         for packet in frames.iter_mut() {
             let count = long::frames(&SimMemory, packet);
@@ -352,7 +362,7 @@ impl SimWire {
                 return false;
             };
             frame.chunk.bytes[..part.len()].copy_from_slice(part);
-            frame.len = part.len();
+            frame.len = part.len() as u32;
             frame.tag = tag;
             frame.below = below;
             frame.more = !all || n + 1 < parts.len();
