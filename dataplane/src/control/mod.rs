@@ -18,6 +18,7 @@ pub mod error;
 pub mod explain;
 pub mod following;
 pub mod ledger;
+mod lengths;
 pub mod links;
 pub mod members;
 pub mod mirror;

@@ -62,7 +62,7 @@ pub fn trace(world: &World, port: PortId, frame: &[u8]) -> Option<Trace> {
     let decision = decided(world, port, frame)?;
     let mut found =
         Trace { decision, rule: None, next_hop: None, way: None, source: None, neighbor: None };
-    if let Ok(packet) = super::headers(ingress, frame) {
+    if let Ok(packet) = super::headers(ingress, frame, 0) {
         found.follow(world, (port, ingress), &packet);
     }
     Some(found)
