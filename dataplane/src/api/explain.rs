@@ -166,8 +166,7 @@ impl fmt::Display for Explanation {
         if let Some(way) = &self.egress {
             line("leaves", &way.to_string())?;
         }
-        line("", "")?;
-        line("kernel", &self.kernel.to_string())?;
+        line("\nkernel    ", &self.kernel.to_string())?;
         match (self.differences.as_slice(), self.tier) {
             ([], Tier::Kernel) => line("same", "the kernel has the packet, and does what it says"),
             ([], _) => line("same", "nsplane does what the kernel would"),
