@@ -98,7 +98,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: kept(n, link, self.settings.memory.max_packet()),
+                reason: kept(n, link, self.longest(port)),
                 member: self.member_of(port).map(|(netns, device, by)| view::Member {
                     netns,
                     device,
