@@ -93,7 +93,7 @@ impl Asked {
                 ([0xfd00, 0, 0, 0, 0, 0, 0, n + 2].into(), [0xfd09, n, 0, 0, 0, 0, 0, 1].into())
             }
         };
-        Self { src, dst, udp: n % 3 == 0, ports }
+        Self { src, dst, udp: n.is_multiple_of(3), ports }
     }
 
     fn line(&self) -> String {
