@@ -25,6 +25,20 @@ const PATIENCE: Duration = Duration::from_millis(150);
 /// Between two packets.
 const PACE: Duration = Duration::from_micros(700);
 
+/// What is on the link because a route says so.
+const ON_LINK: [&str; 10] = [
+    "10.9.7.1",
+    "10.9.7.200",
+    "10.9.1.1",
+    "10.9.2.1",
+    "10.9.3.1",
+    "fd09:7::1",
+    "fd09:7:1::1",
+    "fd09:1::1",
+    "fd09:2::1",
+    "fd09:3::1",
+];
+
 /// What is configured in both, and what is sent.
 pub(crate) struct Case {
     name: String,
@@ -141,25 +155,19 @@ impl Twin {
                 lines +=
                     &format!("neigh replace {addr} lladdr {far_mac} dev {near} nud permanent\n");
             }
-            // What is on the link because a route says so.
-            for last in [
-                "10.9.7.1",
-                "10.9.7.200",
-                "10.9.1.1",
-                "10.9.2.1",
-                "10.9.3.1",
-                "fd09:7::1",
-                "fd09:7:1::1",
-                "fd09:1::1",
-                "fd09:2::1",
-                "fd09:3::1",
-            ] {
+            for last in ON_LINK {
                 lines +=
                     &format!("neigh replace {last} lladdr {far_mac} dev {near} nud permanent\n");
             }
             router.ip_batch(&lines).unwrap();
         }
-        router.ip_batch("link add other type dummy\nlink set other up\n").unwrap();
+        let mut lines =
+            "link add other type vxlan id 7 dstport 4789\nlink set other up\n".to_owned();
+        for last in ON_LINK {
+            lines +=
+                &format!("neigh replace {last} lladdr 02:00:00:00:00:99 dev other nud permanent\n");
+        }
+        router.ip_batch(&lines).unwrap();
         let raw = (0..SIDES).map(|s| Raw::open(&sides, &format!("h{s}")).unwrap()).collect();
         Self { router, _sides: sides, raw }
     }
@@ -172,13 +180,18 @@ impl Twin {
             (path.clone(), before)
         };
         let before = case.sysctls.iter().map(set).collect();
-        self.router.ip_batch(&case.on).unwrap_or_else(|e| panic!("{}: {e:#}", case.name));
+        self.configure(case, case.on.lines().map(str::to_owned));
         before
     }
 
+    fn configure(&self, case: &Case, lines: impl Iterator<Item = String>) {
+        for line in lines {
+            self.router.ip(&line).unwrap_or_else(|e| panic!("{}: {e:#}", case.name));
+        }
+    }
+
     fn off(&self, case: &Case, before: &[(String, String)]) {
-        let lines: Vec<String> = case.on.lines().rev().map(undo).collect();
-        self.router.ip_batch(&lines.join("\n")).unwrap_or_else(|e| panic!("{}: {e:#}", case.name));
+        self.configure(case, case.on.lines().rev().map(undo));
         for (path, value) in before {
             self.router.sysctl(path, value).unwrap();
         }
@@ -327,7 +340,9 @@ impl Twins {
 
     /// Configures nsplane's twin only.
     pub(crate) fn ip(&self, lines: &str) {
-        self.ours.router.ip_batch(lines).unwrap();
+        for line in lines.lines() {
+            self.ours.router.ip(line).unwrap();
+        }
     }
 
     /// Waits until nsplane forwards all of these itself.

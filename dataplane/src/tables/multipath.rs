@@ -208,47 +208,4 @@ fn round(v: &mut [u64; 4]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn siphash_of_its_paper() {
-        let key = |from: u8| u64::from_le_bytes(std::array::from_fn(|i| from + i as u8));
-        let message: [u8; 15] = std::array::from_fn(|i| i as u8);
-        assert_eq!(siphash(key(0), key(8), &message), 0xa129_ca61_49be_45e5);
-    }
-
-    #[test]
-    fn weights_are_parts_of_31_bits() {
-        assert_eq!(bounds(&[1]), [0x7fff_ffff]);
-        assert_eq!(bounds(&[1, 1]), [0x3fff_ffff, 0x7fff_ffff]);
-        assert_eq!(bounds(&[1, 2]), [0x2aaa_aaaa, 0x7fff_ffff]);
-        assert_eq!(bounds(&[256, 256, 256]).last(), Some(&0x7fff_ffff));
-    }
-
-    #[test]
-    fn a_flow_and_its_answers_have_one_hash() {
-        let there = FlowKey { proto: 6, label: 0, ports: (1024, 80) };
-        let back = FlowKey { ports: (80, 1024), ..there };
-        let (a, b) = ([10, 0, 0, 2], [192, 168, 0, 1]);
-        assert_eq!(there.hash_v4(7, a, b), back.hash_v4(7, b, a));
-        assert_ne!(there.hash_v4(7, a, b), there.hash_v4(8, a, b));
-        assert_ne!(there.hash_v4(7, a, b), back.hash_v4(7, a, [192, 168, 0, 2]));
-        let (a, b) = ([1; 16], [2; 16]);
-        assert_eq!(there.hash_v6(7, a, b), back.hash_v6(7, b, a));
-    }
-
-    #[test]
-    fn the_spread_is_as_the_weights() {
-        let member = |port, bound| Member { bound, port: PortId(port), gateway: None, mtu: 1500 };
-        let bounds = bounds(&[1, 3]);
-        let members = [member(0, bounds[0]), member(1, bounds[1])].into();
-        let group = Group { how: How::new(Fields::Addresses, 0), members };
-        let first = |i: &u32| {
-            let hash = FlowKey::default().hash_v4(group.how.seed, i.to_be_bytes(), [10, 0, 0, 1]);
-            group.choose(hash).unwrap().port == PortId(0)
-        };
-        let taken = (0..40_000_u32).filter(first).count();
-        assert!((9_500..10_500).contains(&taken), "{taken}");
-    }
-}
+mod tests;
