@@ -15,7 +15,7 @@ fn flows() -> Vec<Probe> {
         };
         p.ports = ((n * 7919 % 60_000) as u16 + 1, (n % 5) as u16 + 80);
         p.proto = [17, 17, 6, 17, 132, 50, 47, 51][(n / 2 % 8) as usize];
-        if n % 11 == 0 {
+        if n.is_multiple_of(11) {
             p.fragment = 0x2000;
         }
         p

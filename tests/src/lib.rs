@@ -53,4 +53,5 @@ pub mod stop;
 #[allow(unsafe_code, reason = "system calls that std does not have")]
 mod sys;
 pub mod tenant;
+pub mod trunk;
 pub mod wait;

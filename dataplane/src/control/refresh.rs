@@ -12,6 +12,7 @@ use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
 use super::ledger::{Entry, Ledger};
+use super::lengths::max_frame;
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use super::ports::Use;
@@ -19,7 +20,6 @@ use super::snapshot;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
 use crate::tables::{Namespace, Port, RpFilter};
-use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
@@ -93,7 +93,6 @@ impl Control {
             return what;
         }
         let ports = self.routed_ports(ns);
-        let beside = self.neighbors_beside(ns);
         let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
@@ -111,8 +110,6 @@ impl Control {
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
         self.tell_tiers(ns, &before);
-        let ports = changed.neighbors && self.look_beside_for(ns, &beside);
-        let changed = changed.and(Which { ports, ..Which::default() });
         self.put_tables(ns, changed);
         changed
     }
@@ -222,7 +219,6 @@ impl Control {
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
-        let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in compiled.ports.iter().filter(|p| !self.is_unsafe(p.port)) {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
@@ -233,7 +229,7 @@ impl Control {
             let conf = PortConf {
                 mac: p.mac.0,
                 flags: flags(&compiled.kernel_routes, p) | self.member_flags(p.port),
-                max_frame: max_frame(room, p.mtu.saturating_add(tags)),
+                max_frame: max_frame(self.longest(port), p.mtu.saturating_add(tags)),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
@@ -241,6 +237,7 @@ impl Control {
         for (far, port) in self.far_ends(ns) {
             // The program of a far end asks for nothing else.
             let generation = port.generation.0;
+            let room = self.settings.memory.longest_packet();
             let conf = PortConf { max_frame: room, generation, ..PortConf::default() };
             wanted.ports.insert(far, conf);
         }
@@ -331,16 +328,6 @@ fn set(ports: &mut Vec<Option<Port>>, port: PortId, entry: Option<Port>) {
         ports.resize(port.index() + 1, None);
     }
     ports[port.index()] = entry;
-}
-
-/// The longest frame of a port that is routed here; longer ones are the kernel's.
-///
-/// A device takes frames of its MTU and an Ethernet header (a VLAN's 4 bytes more
-/// count for nothing here: tagged frames pass). What is longer is no packet of the
-/// link but several in one (GSO, GRO), which generic XDP sees where a driver's does
-/// not: only the kernel knows how to cut them apart again.
-fn max_frame(room: u32, mtu: u32) -> u32 {
-    room.min(mtu.saturating_add(ETH_LEN as u32))
 }
 
 /// The bits of a port's entry: what it routes, and which maps are to be asked.

@@ -102,8 +102,11 @@ type Stage<T> = Result<T, Verdict>;
 struct Packet<'a> {
     src: IpAddr,
     dst: IpAddr,
-    /// The IP packet, header included, without what may be behind it.
-    bytes: &'a [u8],
+    /// What of the IP packet is in its first frame, header included, without what may
+    /// be behind the packet.
+    here: &'a [u8],
+    /// Bytes of the whole packet, header included.
+    len: usize,
 }
 
 /// Decides on a packet that came in on `port`, in the use `generation` of its slot
@@ -116,13 +119,26 @@ pub fn decide(
     tag: &Tag,
     frame: &mut [u8],
 ) -> Decision {
+    decide_part(world, port, generation, tag, (frame, 0))
+}
+
+/// The same of a packet whose first part is `frame`, with its headers; so many more bytes
+/// lie elsewhere. Its checksum is complete.
+#[inline]
+pub fn decide_part(
+    world: &World,
+    port: PortId,
+    generation: Generation,
+    tag: &Tag,
+    (frame, behind): (&mut [u8], usize),
+) -> Decision {
     let (ingress, ns) = match admit(world, port, generation, tag) {
         Ok(admitted) => admitted,
         Err(verdict) => {
             return Decision { verdict, ingress: port, lead: 0, csum_completed: false };
         }
     };
-    go_on(world, ns, (port, ingress), tag, frame)
+    go_on(world, ns, (port, ingress), tag, (frame, behind))
 }
 
 /// Decides on a packet of which it is certain whose it is.
@@ -132,10 +148,10 @@ fn go_on(
     ns: &Namespace,
     (port, ingress): (PortId, &Port),
     tag: &Tag,
-    frame: &mut [u8],
+    (frame, behind): (&mut [u8], usize),
 ) -> Decision {
     let csum_completed = complete_checksum(tag, frame);
-    let verdict = match headers(ingress, frame)
+    let verdict = match headers(ingress, frame, behind)
         .and_then(|packet| forward(world, ns, port, ingress, &packet))
     {
         Ok(forward) => Verdict::Forward(forward),
@@ -199,7 +215,7 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
 
 /// Everything that headers alone can keep from being routed.
 #[inline]
-fn headers<'a>(ingress: &Port, frame: &'a [u8]) -> Stage<Packet<'a>> {
+fn headers<'a>(ingress: &Port, frame: &'a [u8], behind: usize) -> Stage<Packet<'a>> {
     let Ok(eth) = Ethernet::parse(frame) else {
         return Err(Verdict::Punt(PuntReason::Header));
     };
@@ -212,13 +228,17 @@ fn headers<'a>(ingress: &Port, frame: &'a [u8]) -> Stage<Packet<'a>> {
         return Err(Verdict::Punt(PuntReason::NotRouted));
     }
     let packet = &frame[ethernet::LEN..];
-    if eth.ethertype() == ethernet::IPV4 { headers_v4(packet) } else { headers_v6(packet) }
+    if eth.ethertype() == ethernet::IPV4 {
+        headers_v4(packet, behind)
+    } else {
+        headers_v6(packet, behind)
+    }
 }
 
 #[inline]
-fn headers_v4(packet: &[u8]) -> Stage<Packet<'_>> {
+fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
     let header = Err(Verdict::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv4::parse(packet) else {
+    let Ok(ip) = Ipv4::parse_part(packet, behind) else {
         return header;
     };
     let (src, dst) = (ip.src(), ip.dst());
@@ -229,13 +249,15 @@ fn headers_v4(packet: &[u8]) -> Stage<Packet<'_>> {
     if ip.ttl() <= 1 {
         return Err(Verdict::Punt(PuntReason::Ttl));
     }
-    Ok(Packet { src: src.into(), dst: dst.into(), bytes: &packet[..ip.total_len()] })
+    let len = ip.total_len();
+    let here = &packet[..len.min(packet.len())];
+    Ok(Packet { src: src.into(), dst: dst.into(), here, len })
 }
 
 #[inline]
-fn headers_v6(packet: &[u8]) -> Stage<Packet<'_>> {
+fn headers_v6(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
     let header = Err(Verdict::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv6::parse(packet) else {
+    let Ok(ip) = Ipv6::parse_part(packet, behind) else {
         return header;
     };
     let (src, dst) = (ip.src(), ip.dst());
@@ -246,7 +268,9 @@ fn headers_v6(packet: &[u8]) -> Stage<Packet<'_>> {
     if ip.hop_limit() <= 1 {
         return Err(Verdict::Punt(PuntReason::Ttl));
     }
-    Ok(Packet { src: src.into(), dst: dst.into(), bytes: &packet[..ip.total_len()] })
+    let len = ip.total_len();
+    let here = &packet[..len.min(packet.len())];
+    Ok(Packet { src: src.into(), dst: dst.into(), here, len })
 }
 
 /// An address that may cross a router without a second thought: not "this
@@ -282,18 +306,20 @@ fn forward(
     };
     let mtu = if plant::is(Bug::Mtu) { mtu.min(egress.mtu) + 4 } else { mtu.min(egress.mtu) };
     // No MTU says more than what the length field of a packet can.
-    if packet.bytes.len() > mtu as usize {
+    if packet.len > mtu as usize {
         return punt(PuntReason::TooBig);
     }
     let Some(neigh) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
         return punt(PuntReason::NoNeighbor);
     };
-    let Ok(len) = u16::try_from(ethernet::LEN + packet.bytes.len()) else {
+    let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
         return punt(PuntReason::TooBig);
     };
     let (by, generation, tags) = match &egress.role {
         Role::Device => (to, egress.generation, Tags::NONE),
-        Role::Member(m) if !m.is_local(neigh.mac) && member::way_out(world, m).is_some() => {
+        // One with a device of the kernel leaves by that, which does what is to be done.
+        Role::Member(_) if egress.queues > 0 => (to, egress.generation, Tags::NONE),
+        Role::Member(m) if member::way_out(world, m).is_some() => {
             (m.parent, m.parent_generation, planted_tags(m.tags))
         }
         Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
@@ -335,7 +361,8 @@ fn egress<'w>(world: &'w World, ingress: &Port, to: PortId) -> Option<&'w Port> 
 }
 
 /// Makes the packet the one that leaves: addresses, one hop less, IPv4's checksum.
-/// The frame's length is the caller's to cut to [`Forward::len`].
+/// The frame's length is the caller's to cut to [`Forward::len`]. Of a packet in several
+/// frames it takes the first.
 ///
 /// For a frame that [`decide`] said to forward; on another it does nothing.
 #[inline]
@@ -349,11 +376,13 @@ pub fn rewrite(frame: &mut [u8], how: &Forward) {
         return;
     }
     let packet = &mut frame[ethernet::LEN..];
+    // The packet's end may lie in another frame; that it is there has been seen.
+    let behind = usize::from(how.len);
     if ethertype == ethernet::IPV4 {
-        if let Ok(mut ip) = Ipv4::parse(packet) {
+        if let Ok(mut ip) = Ipv4::parse_part(packet, behind) {
             ip.decrement_ttl();
         }
-    } else if let Ok(mut ip) = Ipv6::parse(packet) {
+    } else if let Ok(mut ip) = Ipv6::parse_part(packet, behind) {
         ip.decrement_hop_limit();
     }
 }

@@ -161,13 +161,13 @@ fn follow(plan: &Plan, twin: &Twin, nsplane: &Nsplane, mark: u8) -> Result<()> {
             let ours = |row: &&Value| row["netns"].as_str().is_some_and(|n| names.contains(&n));
             rows.iter().filter(ours).filter(|row| fits(row)).count()
         };
-        let is_down = |row: &Value| row["reason"].as_str().is_some_and(|r| r.starts_with("down"));
+        let is_down = |row: &Value| row["up"] == false;
         let in_vlan = |row: &Value| {
             let wires = plan.wires.iter().enumerate().filter(|(_, wire)| wire.vlan.is_some());
             wires.into_iter().any(|(n, _)| row["device"] == format!("d{n}"))
         };
         let ready = |row: &Value| match in_vlan(row) {
-            true => row["member"]["device"] == trunk::DEVICE,
+            true => row["member"]["device"] == trunk::DEVICE || is_down(row),
             false => row["port"] != "" || is_down(row),
         };
         // On until a space forwards, and longer for who has not looked again.

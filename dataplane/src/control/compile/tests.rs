@@ -300,21 +300,6 @@ fn ipv6_needs_ipv6_on_the_device() {
 }
 
 #[test]
-fn neighbours_of_ports_that_can_be_sent_to() {
-    let mut m = base();
-    for (oif, state, mac) in
-        [(1, 0x02, Some(1)), (2, 0x20, None), (3, 0x02, Some(3)), (2, 0x04, Some(2))]
-    {
-        let addr = IpAddr::from([10, 0, 0, u8::try_from(oif).unwrap()]);
-        let mac = mac.map(|b| Mac([2, 0, 0, 0, 0, b]));
-        let _ = m.apply(Event::Neighbor(Neighbor { ifindex: IfIndex(oif), addr, mac, state }));
-    }
-    let known: Vec<_> =
-        run(&m).neighbors.into_iter().map(|((port, _), n)| (port.0, n.mac.0[5])).collect();
-    assert_eq!(known, [(10, 1), (20, 2)]);
-}
-
-#[test]
 fn ours_inside_the_kernels_inside_ours() {
     let m = with([
         route("0.0.0.0/0", &[hop(1, None)]),
@@ -493,3 +478,4 @@ proptest! {
 }
 
 mod kept;
+mod neighbors;

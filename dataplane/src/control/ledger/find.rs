@@ -64,10 +64,7 @@ pub(super) fn rules(mirror: &Mirror) -> Vec<Use> {
 pub(super) fn policy(mirror: &Mirror) -> Vec<Use> {
     let of = |f: Family| {
         let usual = |r: &&Rule| {
-            let table = match r.action {
-                RuleAction::Table(table) => table,
-                _ => return false,
-            };
+            let RuleAction::Table(table) = r.action else { return false };
             let plain = r.selector == Selector::default() && !r.suppress.any_given();
             plain && default_rules(f).contains(&(r.priority, table))
         };

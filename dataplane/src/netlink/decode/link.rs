@@ -227,6 +227,27 @@ mod tests {
         assert_eq!(with_info(b"vlan\0", &[]).part, None);
     }
 
+    /// Byte by byte what a little-endian kernel with 8021q says of `vlan protocol 802.1Q id
+    /// 101` without and with priority maps (include/uapi/linux/if_link.h, `IFLA_VLAN_*`).
+    #[test]
+    #[cfg(target_endian = "little")]
+    #[rustfmt::skip]
+    fn a_vlan_in_the_kernels_own_bytes() {
+        let plain = [
+            6, 0, 5, 0, 0x81, 0x00, 0, 0,
+            6, 0, 1, 0, 101, 0, 0, 0,
+            12, 0, 2, 0, 1, 0, 0, 0, 255, 255, 255, 255,
+        ];
+        let maps = [
+            16, 0, 4, 0, 12, 0, 1, 0, 6, 0, 0, 0, 7, 0, 0, 0,
+            16, 0, 3, 0, 12, 0, 1, 0, 4, 0, 0, 0, 5, 0, 0, 0,
+        ];
+        let part = |data: &[u8]| with_info(b"vlan\0", data).part;
+        let vlan = |priorities| Some(LinkPart::Vlan { proto: 0x8100, id: 101, priorities });
+        assert_eq!(part(&plain), vlan(false));
+        assert_eq!(part(&[&plain[..], &maps].concat()), vlan(true));
+    }
+
     #[test]
     fn a_macvlan_says_its_mode() {
         let mode = attr(MACVLAN_MODE, &4_u32.to_ne_bytes());

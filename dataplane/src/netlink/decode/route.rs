@@ -107,7 +107,11 @@ fn fill_route(route: &mut Route, family: Family, kind: u16, value: Value<'_>) ->
         rta::PRIORITY => route.priority = value.u32()?,
         rta::PREFSRC => route.prefsrc = Some(value.addr(family)?),
         rta::METRICS => (route.mtu, route.mtu_locked) = mtu(value)?,
-        rta::MULTIPATH => route.hops = multipath(value.0, family)?,
+        rta::MULTIPATH => {
+            let (hops, unknown) = multipath(value.0, family)?;
+            route.hops = hops;
+            route.unknown |= unknown;
+        }
         rta::TABLE => route.table = value.u32()?,
         rta::NH_ID => route.nexthop = Some(value.u32()?),
         rta::CACHEINFO => {
@@ -121,15 +125,17 @@ fn fill_route(route: &mut Route, family: Family, kind: u16, value: Value<'_>) ->
     Ok(())
 }
 
-fn fill_hop(hop: &mut Hop, family: Family, kind: u16, value: Value<'_>) -> Result<(), Skip> {
+/// False: the attribute is one that we do not know.
+fn fill_hop(hop: &mut Hop, family: Family, kind: u16, value: Value<'_>) -> Result<bool, Skip> {
     match kind {
         rta::OIF => hop.oif = Some(IfIndex(value.u32()?)),
         rta::GATEWAY => hop.gateway = Some(value.addr(family)?),
         rta::VIA => hop.gateway = Some(via(value)?),
         rta::ENCAP | rta::ENCAP_TYPE => hop.encap = true,
-        _ => {}
+        rta::FLOW | rta::PAD => {}
+        _ => return Ok(false),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// `struct rtvia`: an address with its family.
@@ -152,10 +158,11 @@ fn mtu(metrics: Value<'_>) -> Result<(Option<u32>, bool), Skip> {
     Ok((mtu, locked))
 }
 
-/// `struct rtnexthop`, one behind the other, each with attributes of its own.
-fn multipath(mut bytes: &[u8], family: Family) -> Result<Vec<Hop>, Skip> {
+/// `struct rtnexthop`, one behind the other, each with attributes of its own. True: with
+/// one that we do not know.
+fn multipath(mut bytes: &[u8], family: Family) -> Result<(Vec<Hop>, bool), Skip> {
     const HEAD: usize = 8;
-    let mut hops = Vec::new();
+    let (mut hops, mut unknown) = (Vec::new(), false);
     while !bytes.is_empty() {
         let (head, _) = split::<HEAD>(bytes)?;
         let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
@@ -165,12 +172,12 @@ fn multipath(mut bytes: &[u8], family: Family) -> Result<Vec<Hop>, Skip> {
         let mut hop = Hop { oif, gateway: None, encap: false, weight };
         for attr in Value(attrs).attrs() {
             let (kind, value) = attr?;
-            fill_hop(&mut hop, family, kind, value)?;
+            unknown |= !fill_hop(&mut hop, family, kind, value)?;
         }
         hops.push(hop);
         bytes = &bytes[len.next_multiple_of(4).min(bytes.len())..];
     }
-    Ok(hops)
+    Ok((hops, unknown))
 }
 
 fn route_kind(kind: u8) -> RouteKind {

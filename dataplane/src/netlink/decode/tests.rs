@@ -1,3 +1,5 @@
+mod mutated;
+
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage};
@@ -132,12 +134,24 @@ fn a_route_with_what_we_do_not_know_says_so() {
 }
 
 #[test]
-fn an_unreadable_route_is_told_and_an_unreadable_neighbour_counted() {
-    let (mut events, mut tally) = (Vec::new(), Tally::default());
-    decode(&raw(24, &[2, 0, 0, 0], &[]), &mut events, &mut tally);
-    assert_eq!(events, [Event::Unreadable(Family::V4)]);
-    decode(&raw(28, &[2, 0, 0, 0], &[]), &mut events, &mut tally);
-    assert_eq!((events.len(), tally.malformed), (1, 2));
+fn what_cannot_be_read_is_told() {
+    for (kind, family, told) in [
+        (24, 2, &[Family::V4][..]),
+        (33, 10, &[Family::V6]),
+        (80, 2, &[Family::V4]),
+        (104, 0, &[Family::V4, Family::V6]),
+        (36, 0, &[Family::V4, Family::V6]),
+        // Merely not used, but they may have changed.
+        (16, 0, &[]),
+        (20, 2, &[]),
+        (28, 2, &[]),
+    ] {
+        let (mut events, mut tally) = (Vec::new(), Tally::default());
+        decode(&raw(kind, &[family], &[]), &mut events, &mut tally);
+        let told = told.iter().copied().map(Event::Unreadable);
+        assert_eq!(events, told.chain([Event::Overrun]).collect::<Vec<_>>(), "{kind}");
+        assert_eq!(tally.malformed, 1);
+    }
 }
 
 fn link_head(flags: u32) -> [u8; 16] {

@@ -58,11 +58,11 @@ fn by_rules(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<u32> {
 pub(super) fn rule(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<Found> {
     match (&ns.policy_v4, &ns.policy_v6, packet.src, packet.dst) {
         (Some(policy), _, IpAddr::V4(src), IpAddr::V4(dst)) => {
-            policy.find(&ns.next_hops, &key_v4(src.to_bits(), dst.to_bits(), iif, packet.bytes))
+            policy.find(&ns.next_hops, &key_v4(src.to_bits(), dst.to_bits(), iif, packet.here))
         }
         (_, Some(policy), IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let flow = flow::v6(packet.bytes);
-            let tos = packet.bytes.get(..2).map_or(0, |b| b[0] << 4 | b[1] >> 4);
+            let flow = flow::v6(packet.here);
+            let tos = packet.here.get(..2).map_or(0, |b| b[0] << 4 | b[1] >> 4);
             let (proto, (sport, dport)) = (flow.proto, flow.ports);
             let (src, dst) = (src.to_bits(), dst.to_bits());
             policy.find(&ns.next_hops, &Key { src, dst, iif, tos, proto, sport, dport })
@@ -115,7 +115,7 @@ pub(super) fn way_back(
     let index = match (&ns.policy_v4, packet.src, packet.dst) {
         (None, IpAddr::V4(src), _) => ns.v4.lookup(src),
         (Some(policy), IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let key = key_v4(src.to_bits(), dst.to_bits(), port, packet.bytes).of_answer(to);
+            let key = key_v4(src.to_bits(), dst.to_bits(), port, packet.here).of_answer(to);
             policy.lookup(&ns.next_hops, &key)
         }
         _ => None,
@@ -137,7 +137,7 @@ fn choose(ns: &Namespace, index: u32, packet: &Packet<'_>) -> Option<Out> {
 
 /// `fib_multipath_hash` and `rt6_multipath_hash` (net/ipv4/route.c, net/ipv6/route.c).
 fn hash(group: &Group, packet: &Packet<'_>) -> u32 {
-    let (seed, bytes) = (group.how.seed, packet.bytes);
+    let (seed, bytes) = (group.how.seed, packet.here);
     match (group.how.fields, packet.src, packet.dst) {
         (Fields::Ports, IpAddr::V4(src), IpAddr::V4(dst)) => {
             let flow = flow::v4(bytes);

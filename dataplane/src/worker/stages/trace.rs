@@ -62,7 +62,7 @@ pub fn trace(world: &World, port: PortId, frame: &[u8]) -> Option<Trace> {
     let decision = decided(world, port, frame)?;
     let mut found =
         Trace { decision, rule: None, next_hop: None, way: None, source: None, neighbor: None };
-    if let Ok(packet) = super::headers(ingress, frame) {
+    if let Ok(packet) = super::headers(ingress, frame, 0) {
         found.follow(world, (port, ingress), &packet);
     }
     Some(found)
@@ -175,7 +175,6 @@ mod tests {
             parent: IN,
             parent_generation: GENERATION,
             tags: Tags::new((0x8100, 7), Some((0x8100, 8))),
-            local: std::sync::Arc::default(),
         };
         world.ports[2].as_mut().unwrap().role = Role::Member(Box::new(member));
         let packet = scene::udp(IN, host4(0).into(), host4(1).into(), b"x");
