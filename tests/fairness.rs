@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nsplane_bench::fairness::Contest;
 use nsplane_bench::{Frame, Generator, Load};
+use nsplane_tests::flow;
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::tenant::{Family, Host, Tenant, TenantSpec};
 use nsplane_tests::wait::wait_until;
@@ -45,24 +46,18 @@ fn punts(nsplane: &Nsplane, tenant: &Tenant) -> (u64, u64, u64) {
     (received, sum("punts"), sum("drops"))
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_quiet_tenants_packets_reach_the_kernel_while_others_punt_all_they_may() {
-    let tenants: Vec<Tenant> =
-        (0..7).map(|n| Tenant::new(&format!("punt{n}"), &TenantSpec::default()).unwrap()).collect();
-    let routers: Vec<_> = tenants.iter().map(Tenant::router).collect();
-    let args = ["--workers", "1", "--punt-rate", "60000"];
-    let nsplane = Nsplane::start(&routers, &args).unwrap();
-    let (quiet, flooders) = tenants.split_first().unwrap();
-    let sender = |tenant: &Tenant| {
-        // On the far host's network, but not there: the kernel asks for it.
-        let frame = Frame::across(tenant, Host::A, Family::V4, 1).unwrap();
-        Frame { destination: [10, 0, 1, 77].into(), ..frame }
-    };
+/// To the far host's network, but to nobody there: the kernel asks for it.
+fn to_nobody(tenant: &Tenant) -> Frame {
+    let frame = Frame::across(tenant, Host::A, Family::V4, 1).unwrap();
+    Frame { destination: [10, 0, 1, 77].into(), ..frame }
+}
+
+/// Runs `body` while the tenants send more packets than may be punted.
+fn while_they_punt(nsplane: &Nsplane, flooders: &[Tenant], body: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for tenant in flooders {
-            let (frame, stop) = (sender(tenant), &stop);
+            let (frame, stop) = (to_nobody(tenant), &stop);
             scope.spawn(move || {
                 let mut generator =
                     Generator::new(tenant.host(Host::A), Host::DEVICE, &frame).unwrap();
@@ -71,12 +66,9 @@ fn a_quiet_tenants_packets_reach_the_kernel_while_others_punt_all_they_may() {
             });
         }
         let body = || {
-            let many = || flooders.iter().all(|t| punts(&nsplane, t).1 > 1000);
+            let many = || flooders.iter().all(|t| punts(nsplane, t).1 > 1000);
             wait_until(SOON, "punts of those who flood", many).unwrap();
-            let frame = sender(quiet);
-            let mut generator = Generator::new(quiet.host(Host::A), Host::DEVICE, &frame).unwrap();
-            let load = Load { cpu: Some(0), urgent: true, ..Load::paced(200, 100) };
-            generator.run(&load, &AtomicBool::new(false)).unwrap();
+            body();
         };
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         stop.store(true, Ordering::Relaxed);
@@ -84,12 +76,59 @@ fn a_quiet_tenants_packets_reach_the_kernel_while_others_punt_all_they_may() {
             std::panic::resume_unwind(panic);
         }
     });
-    let over: u64 = flooders.iter().map(|t| punts(&nsplane, t).2).sum();
+    let over: u64 = flooders.iter().map(|t| punts(nsplane, t).2).sum();
     assert!(over > 0, "they punted no more than the kernel took");
+}
+
+fn tenants(label: &str) -> Vec<Tenant> {
+    (0..7).map(|n| Tenant::new(&format!("{label}{n}"), &TenantSpec::default()).unwrap()).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_quiet_tenants_packets_reach_the_kernel_while_others_punt_all_they_may() {
+    let tenants = tenants("punt");
+    let routers: Vec<_> = tenants.iter().map(Tenant::router).collect();
+    let args = ["--workers", "1", "--punt-rate", "60000"];
+    let nsplane = Nsplane::start(&routers, &args).unwrap();
+    let (quiet, flooders) = tenants.split_first().unwrap();
+    while_they_punt(&nsplane, flooders, || {
+        let frame = to_nobody(quiet);
+        let mut generator = Generator::new(quiet.host(Host::A), Host::DEVICE, &frame).unwrap();
+        let load = Load { cpu: Some(0), urgent: true, ..Load::paced(200, 100) };
+        generator.run(&load, &AtomicBool::new(false)).unwrap();
+    });
     let (received, punted, dropped) = punts(&nsplane, quiet);
-    println!(
-        "quiet: received {received}, punted {punted}, dropped {dropped}; others dropped {over}"
-    );
+    println!("quiet: received {received}, punted {punted}, dropped {dropped}");
     assert!(received >= 190, "{received}");
     assert_eq!((punted, dropped), (received, 0));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_quiet_tenant_is_resolved_and_answered_while_others_punt_all_they_may() {
+    let tenants = tenants("answer");
+    let routers: Vec<_> = tenants.iter().map(Tenant::router).collect();
+    let nsplane = Nsplane::start(&routers, &["--workers", "1", "--punt-rate", "60000"]).unwrap();
+    let (quiet, flooders) = tenants.split_first().unwrap();
+    let (near, far) = (quiet.host(Host::A), quiet.host(Host::B));
+    let new: Vec<String> = (100..110).map(|n| format!("10.0.1.{n}")).collect();
+    let lines: String = new.iter().map(|a| format!("addr add {a}/24 dev eth0\n")).collect();
+    far.ip_batch(&lines).unwrap();
+    while_they_punt(&nsplane, flooders, || {
+        // One packet each, to somebody whom nobody has resolved; and to the router itself.
+        for address in new.iter().map(String::as_str).chain(["10.0.0.1", "10.0.1.1", "fd00::1"]) {
+            let seen = flow::ping(near, address.parse().unwrap(), 1).unwrap();
+            assert_eq!(seen.received, 1, "{address}");
+        }
+        let script = "ping -n -c 1 -W 5 -t 1 10.0.1.2 2>&1 || true";
+        let said = near.exec("sh", ["-c", script]).unwrap();
+        assert!(said.contains("Time to live exceeded"), "{said}");
+        let script = "ping -n -c 1 -W 5 198.51.100.1 2>&1 || true";
+        let said = near.exec("sh", ["-c", script]).unwrap();
+        assert!(said.contains("Unreachable"), "{said}");
+    });
+    let (_, punted, dropped) = punts(&nsplane, quiet);
+    assert!(punted >= 10, "{punted}");
+    assert_eq!(dropped, 0);
 }

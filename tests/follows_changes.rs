@@ -152,7 +152,7 @@ fn a_device_that_somebody_held() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_policy_rule_leaves_the_namespace_to_the_kernel() {
+fn a_policy_rule_that_refuses_is_followed() {
     let lab = Lab::new("rule");
     let router = lab.tenant.router();
     let far = Raw::open(lab.tenant.host(Host::B), Host::DEVICE).unwrap();
@@ -160,8 +160,14 @@ fn a_policy_rule_leaves_the_namespace_to_the_kernel() {
     router.ip("rule add from 10.0.0.2 blackhole").unwrap();
     lab.wait_silent(&far, "10.0.1.2");
     let shown = lab.nsplane.show("namespaces", &[]).unwrap();
+    assert_eq!(shown[0]["tier_v4"], "userspace", "{shown}");
+    router.ip("rule del from 10.0.0.2 blackhole").unwrap();
+    lab.wait_forwarded(&far, "10.0.1.2");
+    router.ip("rule add from 10.0.0.2 uidrange 1-2 lookup 7").unwrap();
+    lab.wait_kernel(&far, "10.0.1.2");
+    let shown = lab.nsplane.show("namespaces", &[]).unwrap();
     let tier = shown[0]["tier_v4"].as_str().unwrap().to_owned();
     assert!(tier.starts_with("kernel") && tier.contains("rule"), "{shown}");
-    router.ip("rule del from 10.0.0.2 blackhole").unwrap();
+    router.ip("rule del from 10.0.0.2 uidrange 1-2 lookup 7").unwrap();
     lab.wait_forwarded(&far, "10.0.1.2");
 }

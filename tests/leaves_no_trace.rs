@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
+use nsplane_bench::Sink;
 use nsplane_tests::flow;
 use nsplane_tests::frame::Udp;
 use nsplane_tests::netns::{End, Netns, veth};
@@ -92,13 +93,13 @@ fn ten_restarts_in_a_row() {
 fn an_error_at_the_start() {
     let tenant = Tenant::new("error", &TenantSpec::default()).unwrap();
     let before = trace(&tenant);
-    // The second device's MTU is too large: the first must not stay a port.
-    tenant.router().ip("link set b0 mtu 3000").unwrap();
+    // The second device has another program: the first must not stay a port.
+    let holder = Sink::attach(tenant.router(), "b0", 1).unwrap();
     let mut nsplane = Nsplane::spawn(&[tenant.router()], &[]).unwrap();
     wait_until(Duration::from_secs(10), "nsplane to give up", || nsplane.exited().is_some())
         .unwrap();
     assert_eq!(nsplane.exited().unwrap().code(), Some(1), "{}", nsplane.log());
-    tenant.router().ip("link set b0 mtu 1500").unwrap();
+    drop(holder);
     assert_as_before(&tenant, &before);
 }
 

@@ -242,10 +242,14 @@ fn policies_and_rules() {
     let on = format!("xfrm policy add {policy} action block");
     let off = format!("xfrm policy delete {policy}");
     b.command("ip", (&on, &off), "xfrm", &v4, (Nobody, Ours));
+    let ours = |scope| [("scope", scope), ("status", "converted")];
     let rule = "to 10.0.1.0/24 priority 10 prohibit";
     let (on, off) = (format!("rule add {rule}"), format!("rule del {rule}"));
-    b.command("ip", (&on, &off), "rules", &v4, (Nobody, Ours));
+    b.command("ip", (&on, &off), "policy", &ours("IPv4"), (Nobody, Ours));
     let rule = "from all priority 10 lookup 77";
+    let (on, off) = (format!("-6 rule add {rule}"), format!("-6 rule del {rule}"));
+    b.command("ip", (&on, &off), "policy", &ours("IPv6"), (Ours, Ours));
+    let rule = "from all uidrange 7-8 priority 10 lookup 77";
     let (on, off) = (format!("-6 rule add {rule}"), format!("-6 rule del {rule}"));
     b.command("ip", (&on, &off), "rules", &v6, (Ours, Kernel));
     // Sources in it are refused.

@@ -29,3 +29,29 @@ fn what_arrives_for_it_is_its_new_namespaces_before_nsplane_knows() {
         drop(stopped);
     }
 }
+
+#[test]
+#[ignore = "needs root"]
+fn nothing_leaves_by_it_from_the_namespace_that_it_left() {
+    let lab = Lab::new("bridge");
+    lab.router(1).ip("link del a0").unwrap();
+    let mac = mac_of(0);
+    for round in 0..4 {
+        let (from, to) = (round % 2, 1 - round % 2);
+        lab.wait_member(from);
+        lab.assert_forwards(from, mac, &format!("round {round}"));
+        let stopped = lab.nsplane.stop_control().unwrap();
+        let words = format!("link set a0 netns {}", lab.router(to).name());
+        lab.router(from).ip(&words).unwrap();
+        for n in 0..PACKETS {
+            let mark = format!("{round}: {n} before it is up;");
+            assert!(!lab.outwards(from, mac, &mark), "{mark} left by a device that is gone");
+        }
+        set_up(lab.router(to));
+        for n in 0..PACKETS {
+            let mark = format!("{round}: {n} from where it was;");
+            assert!(!lab.outwards(from, mac, &mark), "{mark} left by another tenant's device");
+        }
+        drop(stopped);
+    }
+}

@@ -74,7 +74,8 @@ fn a_device_that_does_not_fit() {
     let tenant = Tenant::new("fit", &TenantSpec::default()).unwrap();
     let router = tenant.router();
     router.ip("link set b0 mtu 9000").unwrap();
-    refused(&["run", "--netns", router.name()], 1, &["b0", router.name(), "9000", "--frame-size"]);
+    let zero_copy = ["run", "--netns", router.name(), "--bind", "zero-copy"];
+    refused(&zero_copy, 1, &["b0", router.name(), "9000", "--bind copy"]);
     assert!(!has_program(router, "a0"));
     router.ip("link set b0 mtu 1500").unwrap();
     refused(

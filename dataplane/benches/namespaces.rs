@@ -34,6 +34,7 @@ fn link(index: u32) -> Event {
         master: None,
         peer: None,
         peer_nsid: None,
+        group: 0,
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
@@ -43,7 +44,7 @@ fn link(index: u32) -> Event {
 }
 
 fn route(table: u32, kind: RouteKind, dst: [u8; 4], len: u8, oif: u32) -> Event {
-    let hop = Hop { oif: Some(IfIndex(oif)), gateway: None, encap: false };
+    let hop = Hop { oif: Some(IfIndex(oif)), gateway: None, encap: false, weight: 1 };
     let route = Route {
         table,
         dst: Prefix { addr: dst.into(), len },
@@ -53,6 +54,7 @@ fn route(table: u32, kind: RouteKind, dst: [u8; 4], len: u8, oif: u32) -> Event 
         kind,
         prefsrc: None,
         mtu: None,
+        mtu_locked: false,
         nexthop: None,
         hops: vec![hop],
         expires: false,
@@ -65,9 +67,7 @@ fn route(table: u32, kind: RouteKind, dst: [u8; 4], len: u8, oif: u32) -> Event 
 fn mirror() -> Mirror {
     let mut events = vec![link(1), link(2)];
     for (priority, table) in [(0, 255), (32766, 254), (32767, 253)] {
-        let identity = vec![0; 12].into_boxed_slice();
-        let (family, plain) = (Family::V4, true);
-        events.push(Event::Rule(Rule { family, priority, table, plain, identity }));
+        events.push(Event::Rule(Rule::to_table(Family::V4, priority, table)));
     }
     for n in 1..3 {
         events.push(route(TABLE_LOCAL, RouteKind::Local, [10, n, 0, 1], 32, u32::from(n)));

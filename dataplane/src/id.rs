@@ -10,6 +10,13 @@ use serde::{Deserialize, Serialize};
 
 /// A namespace as the dataplane numbers it: a dense index, and a generation that
 /// tells a later user of the same index apart.
+///
+/// Generations run from 1 to 65,535 and begin anew. An index rests while others are free
+/// (`control::slots`), so that the same number comes again after a million namespaces at
+/// the earliest, unless nearly as many are driven at a time as there are indexes. It would
+/// matter only to what outlives its namespace by so many others, and all that outlives one at
+/// all are packets between two threads: map entries go with it, and a port's number is
+/// given away again when its sockets are closed and its frames are back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NsId {
     /// Index into tables of namespaces.
@@ -19,8 +26,7 @@ pub struct NsId {
 }
 
 impl NsId {
-    /// The number that keys of tagged maps carry; never reused while the index's
-    /// generation has not wrapped.
+    /// The number that keys of tagged maps carry; never 0.
     #[must_use]
     pub fn packed(self) -> u32 {
         (u32::from(self.generation) << 16) | u32::from(self.index)
@@ -76,7 +82,9 @@ impl WorkerId {
 pub struct Generation(pub u32);
 
 impl Generation {
-    /// The half that fits the tag.
+    /// The half that fits the tag. It comes again after 65,536 uses of the port's number, each of
+    /// which ends with the closing of its sockets: no packet in a ring is that old. Tables and
+    /// the program's maps compare the whole.
     #[must_use]
     pub fn low(self) -> u16 {
         (self.0 & 0xffff) as u16

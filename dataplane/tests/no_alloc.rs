@@ -66,8 +66,22 @@ fn steady_state_allocates_nothing() {
     packets.push((PortId(2), scene::udp(PortId(2), v6.0, v6.1, b"payload")));
     let lost = scene::udp(PortId(3), scene::host4(1).into(), [10, 9, 9, 9].into(), b"");
     packets.push((PortId(3), lost));
+    // Long ones too: to forward within the worker, to hand over, and to punt as too long.
+    let mut long = Vec::new();
+    for (port, len) in [(0, 1400), (1, 1400), (0, 4000)] {
+        let id = PortId(port);
+        let (src, dst) = (scene::host4(0).into(), scene::host4(1 - port as u8).into());
+        long.push((id, scene::udp(id, src, dst, &vec![7; len])));
+    }
     let steps = |scene: &mut Scene, from: u64, to: u64| {
         for step in from..to {
+            for (port, packet) in &long {
+                let mut parts = [&packet[..0]; 8];
+                let count = packet.chunks(600).zip(&mut parts).map(|(part, slot)| *slot = part);
+                let count = count.count();
+                let wire = &scene.wires[port.index()][0];
+                wire.deliver_in(scene::tag(*port), &parts[..count], true);
+            }
             for _ in 0..20 {
                 for (port, packet) in &packets {
                     scene.wires[port.index()][0].deliver(scene::tag(*port), packet);
@@ -89,4 +103,9 @@ fn steady_state_allocates_nothing() {
         scene.stats.iter().map(|s| s.port(PortId(port)).forwarded_packets.get()).sum()
     };
     assert!((0..3).all(|port| forwarded(port) > 10_000));
+    let bytes = |port| -> u64 {
+        scene.stats.iter().map(|s| s.port(PortId(port)).forwarded_bytes.get()).sum()
+    };
+    // The short ones have 49.
+    assert!((0..2).all(|port| bytes(port) > forwarded(port) * 49 + 500 * 1400));
 }

@@ -19,6 +19,10 @@ pub struct Udp {
     pub ttl: u8,
     /// TOS or traffic class.
     pub tos: u8,
+    /// What the IP header says that is in it.
+    pub proto: u8,
+    /// Source and destination port.
+    pub ports: (u16, u16),
     /// IPv4: flags and fragment offset, as in the header.
     pub fragment: u16,
     /// IPv4: options, a multiple of four bytes.
@@ -44,6 +48,8 @@ impl Udp {
             dst,
             ttl: 64,
             tos: 0,
+            proto: UDP,
+            ports: (12345, 9),
             fragment: 0,
             options: Vec::new(),
             extension: None,
@@ -80,7 +86,7 @@ impl Udp {
         frame.extend(((header + udp.len()) as u16).to_be_bytes());
         frame.extend([0x12, 0x34]);
         frame.extend(self.fragment.to_be_bytes());
-        frame.extend([self.ttl, UDP, 0, 0]);
+        frame.extend([self.ttl, self.proto, 0, 0]);
         frame.extend(src.octets());
         frame.extend(dst.octets());
         frame.extend(&self.options);
@@ -91,7 +97,7 @@ impl Udp {
 
     fn v6(&self, frame: &mut Vec<u8>, src: Ipv6Addr, dst: Ipv6Addr) {
         let udp = self.udp(&src.octets(), &dst.octets());
-        let (next, extension) = self.extension.clone().unwrap_or((UDP, Vec::new()));
+        let (next, extension) = self.extension.clone().unwrap_or((self.proto, Vec::new()));
         frame.extend([0x86, 0xdd, 0x60 | (self.tos >> 4), (self.tos << 4) | 0x0a, 0xbc, 0xde]);
         frame.extend(((extension.len() + udp.len()) as u16).to_be_bytes());
         frame.extend([next, self.ttl]);
@@ -103,7 +109,7 @@ impl Udp {
 
     fn udp(&self, src: &[u8], dst: &[u8]) -> Vec<u8> {
         let len = (8 + self.payload.len()) as u16;
-        let mut udp = vec![0x30, 0x39, 0x00, 0x09];
+        let mut udp = [self.ports.0.to_be_bytes(), self.ports.1.to_be_bytes()].concat();
         udp.extend(len.to_be_bytes());
         udp.extend([0, 0]);
         udp.extend(&self.payload);

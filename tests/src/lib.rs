@@ -11,6 +11,7 @@
 //! | [`frame`] | packets made byte by byte |
 //! | [`raw`] | sends and sees whole frames on a device |
 //! | [`programs`] | BPF programs and sockets of somebody else's |
+//! | [`daemons`] | FRR and BIRD, each in its namespace |
 //! | [`flow`] | ping and TCP transfers between namespaces |
 //! | [`interrupt`] | Ctrl-C as a flag, for whoever has to clean up |
 //! | [`lab`] | a tenant under nsplane, probed packet by packet |
@@ -35,6 +36,7 @@
 
 pub mod command;
 pub mod crowd;
+pub mod daemons;
 pub mod flow;
 pub mod frame;
 pub mod interrupt;
@@ -51,4 +53,5 @@ pub mod stop;
 #[allow(unsafe_code, reason = "system calls that std does not have")]
 mod sys;
 pub mod tenant;
+pub mod trunk;
 pub mod wait;

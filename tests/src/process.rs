@@ -162,17 +162,24 @@ impl Nsplane {
         if let Some(netns) = netns {
             request["netns"] = netns.name().into();
         }
+        let mut answer = self.request(&request)?;
+        match answer["ok"][what].take() {
+            serde_json::Value::Null => bail!("nsplane answers {answer}"),
+            rows => Ok(rows),
+        }
+    }
+
+    /// Sends a request over the API's socket; returns the answer.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn request(&self, request: &serde_json::Value) -> Result<serde_json::Value> {
         let mut stream = UnixStream::connect(self.api()).context("connecting to nsplane")?;
         stream.set_read_timeout(Some(STOP)).context("setting a timeout")?;
         stream.write_all(format!("{request}\n").as_bytes()).context("asking nsplane")?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).context("waiting for nsplane's answer")?;
-        let mut answer: serde_json::Value =
-            serde_json::from_str(&line).with_context(|| format!("nsplane answers {line:?}"))?;
-        match answer["ok"][what].take() {
-            serde_json::Value::Null => bail!("nsplane answers {line}"),
-            rows => Ok(rows),
-        }
+        serde_json::from_str(&line).with_context(|| format!("nsplane answers {line:?}"))
     }
 
     /// `nsplane WORDS --api ...`: a command to this nsplane.

@@ -1,6 +1,6 @@
 //! Programs and sockets of somebody else's, which the kernel asks before it forwards.
 //!
-//! Each program has two instructions: it says the same of every packet.
+//! Each program has a few instructions: it does the same with every packet.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -17,6 +17,11 @@ const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
 /// `MRT_INIT` of include/uapi/linux/mroute.h.
 const MRT_INIT: i32 = 200;
+/// The helper `bpf_skb_vlan_push`.
+const VLAN_PUSH: u64 = 18;
+const EXIT: u64 = 0x95;
+/// `TCX_NEXT`: go on.
+const TCX_NEXT: i32 = -1;
 /// `TCX_DROP`, `NF_DROP`.
 const TCX_DROP: i32 = 2;
 const NF_DROP: i32 = 0;
@@ -31,7 +36,7 @@ impl Dropper {
     /// # Errors
     /// The kernel does not take it.
     pub fn tcx() -> io::Result<Self> {
-        load(SCHED_CLS, 0, TCX_DROP).map(Self)
+        load(SCHED_CLS, 0, &[say(TCX_DROP), EXIT]).map(Self)
     }
 
     /// One for a netfilter hook.
@@ -39,7 +44,7 @@ impl Dropper {
     /// # Errors
     /// The kernel does not take it; before Linux 6.4 it cannot.
     pub fn netfilter() -> io::Result<Self> {
-        load(PROG_TYPE_NETFILTER, NETFILTER, NF_DROP).map(Self)
+        load(PROG_TYPE_NETFILTER, NETFILTER, &[say(NF_DROP), EXIT]).map(Self)
     }
 
     /// Puts it on what arrives at a device of the calling thread's namespace, or leaves
@@ -48,8 +53,7 @@ impl Dropper {
     /// # Errors
     /// The kernel refuses; before Linux 6.6 it cannot.
     pub fn on_device(&self, ifindex: u32, egress: bool) -> io::Result<OwnedFd> {
-        let place = if egress { TCX_EGRESS } else { TCX_INGRESS };
-        bpf_fd(LINK_CREATE, &mut [self.number(), ifindex, place, 0, 0, 0, 0, 0])
+        on_device(&self.0, ifindex, if egress { TCX_EGRESS } else { TCX_INGRESS })
     }
 
     /// The same without a link, until the device is gone.
@@ -75,6 +79,28 @@ impl Dropper {
     }
 }
 
+/// A program that gives every packet that leaves by a device a VLAN tag, beside its bytes:
+/// a veth hands it over so.
+///
+/// # Errors
+/// The kernel does not take it, or has no tcx (before Linux 6.6).
+pub fn tag_beside(ifindex: u32, (proto, tci): (u16, u16)) -> io::Result<OwnedFd> {
+    let program = [
+        // r2 = protocol, in network byte order; r3 = TCI; bpf_skb_vlan_push(r1, r2, r3)
+        0x02b7 | u64::from(proto.to_be()) << 32,
+        0x03b7 | u64::from(tci) << 32,
+        0x85 | VLAN_PUSH << 32,
+        say(TCX_NEXT),
+        EXIT,
+    ];
+    on_device(&load(SCHED_CLS, 0, &program)?, ifindex, TCX_EGRESS)
+}
+
+fn on_device(program: &OwnedFd, ifindex: u32, place: u32) -> io::Result<OwnedFd> {
+    let number = program.as_raw_fd().cast_unsigned();
+    bpf_fd(LINK_CREATE, &mut [number, ifindex, place, 0, 0, 0, 0, 0])
+}
+
 /// Makes the calling thread's namespace a multicast router, until the result is closed.
 ///
 /// # Errors
@@ -97,12 +123,15 @@ pub fn multicast_router() -> io::Result<OwnedFd> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
 
-fn load(kind: u32, attach: u32, answer: i32) -> io::Result<OwnedFd> {
-    // r0 = answer; exit
-    let program: [u64; 2] = [0xb7 | u64::from(answer.cast_unsigned()) << 32, 0x95];
+/// r0 = answer
+fn say(answer: i32) -> u64 {
+    0xb7 | u64::from(answer.cast_unsigned()) << 32
+}
+
+fn load(kind: u32, attach: u32, program: &[u64]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut attr = [0_u32; 18];
-    (attr[0], attr[1], attr[17]) = (kind, 2, attach);
+    (attr[0], attr[1], attr[17]) = (kind, program.len() as u32, attach);
     for (at, address) in [(2, program.as_ptr() as u64), (4, license.as_ptr() as u64)] {
         // The least significant half first, as on every machine that this runs on.
         (attr[at], attr[at + 1]) = (address as u32, (address >> 32) as u32);

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::bench::{self, Bench};
 use crate::setup::{found, setup};
 use crate::stages::Stages;
 use crate::testing::{self, add_stages};
-use crate::{cargo, demo, ebpf, layers, oracle, soak};
+use crate::{cargo, changes, demo, ebpf, layers, oracle, soak};
 
 /// Runs all checks and prints a summary.
 ///
@@ -36,9 +37,11 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
         let cases = oracle::Args::of(500);
         stages.run("oracle of 500 cases", || oracle::oracle(root, &cases));
         let planted = oracle::Args::planted();
+        let few = Bench::Changes(changes::Args::few());
+        stages.run("changes of some thousand routes", || bench::bench(root, &few));
         stages.run("oracle finds planted bugs", || oracle::oracle(root, &planted));
     } else {
-        stages.leave_out("demo, soak and oracle: they need root");
+        stages.leave_out("demo, soak, changes and oracle: they need root");
     }
     stages.finish()
 }

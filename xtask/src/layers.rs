@@ -278,7 +278,7 @@ mod tests {
         assert!(line.starts_with("tables/fib.rs:3: "), "{line}");
         assert!(line.contains("`tables` (layer 2) imports `control` (layer 3)"), "{line}");
         assert!(line.contains("up"), "{line}");
-        assert!(line.contains("may import id, stats, wire, sync, sys, netns"), "{line}");
+        assert!(line.contains("may import id, plant, stats, wire, sync, sys, netns"), "{line}");
     }
 
     #[test]

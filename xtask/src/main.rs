@@ -7,6 +7,7 @@
 mod bench;
 mod changes;
 mod ci;
+mod daemons;
 mod demo;
 mod ebpf;
 mod layers;

@@ -2,7 +2,7 @@
 //!
 //! Debian 12 by apt; on another distribution the packages are named and nothing
 //! is done. What is there already is found by asking dpkg, so that a second run
-//! ends at once.
+//! ends at once. Routing daemons for the tests are unpacked, not installed (`daemons`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nsplane_tests::netns::is_root;
 
 use crate::progress::{run_logged, say};
-use crate::{cargo, ebpf};
+use crate::{cargo, daemons, ebpf};
 
 /// To build nsplane: the C libraries of xsk-rs are compiled from source.
 const BUILD: &[&str] =
@@ -47,6 +47,7 @@ pub(crate) fn setup(root: &Path, with_ebpf: bool) -> Result<()> {
     } else {
         install(root, &missing)?;
     }
+    daemons::provide(root)?;
     if with_ebpf { build_linker(root) } else { Ok(()) }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nsplane_abi::{PassReason, QUEUES_PER_PORT, consts};
 
@@ -181,6 +181,14 @@ fn explain(spec: &AttachSpec, error: io::Error) -> Error {
     let gone = error.raw_os_error() == Some(libc::EINVAL) && !device_exists(ifindex);
     let error = if gone { io::Error::from_raw_os_error(libc::ENODEV) } else { error };
     Error::from_link(&spec.name, ifindex, error)
+}
+
+/// Loads one program of an instance that works on socket buffers into the kernel.
+pub(super) fn load_classifier(instance: &mut Ebpf, name: &'static str) -> Result<(), Error> {
+    let missing = || Error::BadObject { what: format!("it has no classifier {name}") };
+    let program = instance.program_mut(name).ok_or_else(missing)?;
+    let program: &mut SchedClassifier = program.try_into().map_err(|_| missing())?;
+    program.load().map_err(|e| Error::from_program(name, e))
 }
 
 /// Loads one program of an instance into the kernel.

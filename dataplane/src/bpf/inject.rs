@@ -4,22 +4,36 @@ use std::fmt;
 use std::io;
 
 use aya::Ebpf;
+use aya::maps::{Array, MapData};
 use aya::programs::{Program, ProgramError, TestRun as _, TestRunAttrs, TestRunOptions};
+use nsplane_abi::long::{LONGEST, LongPacket};
 
 use super::Error;
-use super::attach::load;
+use super::attach::{load, load_classifier};
 use crate::id::IfIndex;
 
 /// The program that is run, by its name in the object.
 const PROGRAM: &str = "inject";
+/// The same for what is longer than [`MAX_PACKET`].
+const PROGRAM_LONG: &str = "inject_long";
+/// The map that it finds such a packet in.
+pub(super) const LONG: &str = "LONG";
 
-/// Longest packet that can be injected, in bytes from the Ethernet header on: the
-/// kernel builds it in one page (net/bpf/test_run.c).
+/// Longest packet that a generic XDP program is told of, in bytes from the Ethernet header
+/// on: the kernel builds it in one page (net/bpf/test_run.c).
 pub const MAX_PACKET: usize = 3408;
+
+/// Bytes of a packet that the program for long ones is started with.
+const START: usize = 64;
+
+/// Bytes of the entry of the map `LONG`.
+const ENTRY: usize = size_of::<LongPacket>();
 
 /// Injects packets. There is one, and it may move to the thread that does so.
 pub struct Injector {
     instance: Ebpf,
+    long: Array<MapData, [u8; ENTRY]>,
+    entry: Box<[u8; ENTRY]>,
 }
 
 impl fmt::Debug for Injector {
@@ -31,7 +45,9 @@ impl fmt::Debug for Injector {
 impl Injector {
     pub(super) fn new(mut instance: Ebpf) -> Result<Self, Error> {
         load(&mut instance, PROGRAM)?;
-        Ok(Self { instance })
+        load_classifier(&mut instance, PROGRAM_LONG)?;
+        let long = super::maps::take(&mut instance, LONG)?;
+        Ok(Self { instance, long, entry: Box::new([0; _]) })
     }
 
     /// Gives a packet to the stack of the calling thread's namespace, as received on
@@ -40,8 +56,11 @@ impl Injector {
     ///
     /// # Errors
     /// `bpf(BPF_PROG_RUN)`: `ENODEV` for a device that is not there, `EINVAL` for a
-    /// packet shorter than an Ethernet header or longer than [`MAX_PACKET`].
-    pub fn inject(&self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
+    /// packet shorter than an Ethernet header or longer than [`LONGEST`].
+    pub fn inject(&mut self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
+        if packet.len() > MAX_PACKET {
+            return self.inject_long(ifindex, packet);
+        }
         let Some(Program::Xdp(program)) = self.instance.program(PROGRAM) else {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         };
@@ -52,11 +71,36 @@ impl Injector {
             attrs: TestRunAttrs::new().xdp_live_frames(1),
             ..TestRunOptions::new()
         };
-        match program.test_run(options) {
-            Ok(_) => Ok(()),
-            Err(ProgramError::SyscallError(e)) => Err(e.io_error),
-            Err(e) => Err(io::Error::other(e)),
+        program.test_run(options).map(drop).map_err(plain)
+    }
+
+    /// Likewise, by way of a map and a program that makes a socket buffer of it. Where the
+    /// device has a generic XDP program, that one would take the packet for a new one.
+    fn inject_long(&mut self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let len = u32::try_from(packet.len()).ok().filter(|&len| len as usize <= LONGEST);
+        let (head, bytes) = self.entry.split_at_mut(ENTRY - LONGEST);
+        head[..4].copy_from_slice(&ifindex.0.to_ne_bytes());
+        head[4..].copy_from_slice(&len.ok_or_else(invalid)?.to_ne_bytes());
+        bytes[..packet.len()].copy_from_slice(packet);
+        let entry: &[u8; ENTRY] = &self.entry;
+        self.long.set(0, entry, 0).map_err(io::Error::other)?;
+        let Some(Program::SchedClassifier(program)) = self.instance.program(PROGRAM_LONG) else {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        };
+        // The kernel wants something that it can take for the start of a packet.
+        let options = TestRunOptions { data_in: Some(&packet[..START]), ..TestRunOptions::new() };
+        match program.test_run(options).map_err(plain)?.return_value as i32 {
+            0 => Ok(()),
+            code => Err(io::Error::other(format!("{PROGRAM_LONG} says {code}"))),
         }
+    }
+}
+
+fn plain(error: ProgramError) -> io::Error {
+    match error {
+        ProgramError::SyscallError(e) => e.io_error,
+        e => io::Error::other(e),
     }
 }
 

@@ -18,10 +18,11 @@ use nsplane_abi::{
 };
 
 use super::Error;
+use super::inject::LONG;
 use crate::id::{NsId, PortId, QueueId};
 
 /// Names of the maps that instances share, as the object has them.
-pub(super) const SHARED: [&str; 10] = [
+pub(super) const SHARED: [&str; 11] = [
     "PORTS",
     "XSKS",
     "LOCAL4",
@@ -32,6 +33,7 @@ pub(super) const SHARED: [&str; 10] = [
     "LAYOUT",
     "COUNTERS",
     "INJECTING",
+    LONG,
 ];
 
 /// An address with its namespace in front, in host byte order as the program has it.
@@ -222,7 +224,7 @@ impl Maps {
     }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, Error> {

@@ -20,6 +20,7 @@ use nsplane_abi::{PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, P
 use xsk_rs::config::{LibxdpFlags, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
+mod long;
 mod members;
 
 use super::*;
@@ -431,7 +432,7 @@ fn generic_mode_passes_unfinished_checksums_and_what_we_inject() {
     }
     let (router, host) = router_and_host();
     let mut bpf = load();
-    let injector = bpf.take_injector().expect("one");
+    let mut injector = bpf.take_injector().expect("one");
     assert!(bpf.take_injector().is_none());
     let loader = bpf.loader();
     let attached = router.run(move || loader.attach(&spec(), AttachMode::Generic)).expect("attach");
@@ -458,7 +459,7 @@ fn generic_mode_passes_unfinished_checksums_and_what_we_inject() {
         injector.inject(IfIndex(10), &V4).expect("injecting");
         let missing = injector.inject(IfIndex(99), &V4).expect_err("there is no such device");
         assert_eq!(missing.raw_os_error(), Some(libc::ENODEV));
-        injector.inject(IfIndex(10), &[0; MAX_PACKET + 1]).expect_err("too long");
+        injector.inject(IfIndex(10), &[0; nsplane_abi::long::LONGEST + 1]).expect_err("too long");
     });
     assert_eq!(counted_routable(&mut bpf), [("punted", 1)]);
     ping(&host, "10.9.1.4");
@@ -474,7 +475,7 @@ fn injected_packets_reach_the_stack_past_a_native_program() {
     }
     let (router, _host) = router_and_host();
     let mut bpf = load();
-    let injector = bpf.take_injector().expect("one");
+    let mut injector = bpf.take_injector().expect("one");
     let loader = bpf.loader();
     let _attached = router.run(move || loader.attach(&spec(), AttachMode::Native)).expect("attach");
     bpf.set_port(PORT, &conf(PORT_ROUTE_V4)).expect("a port");

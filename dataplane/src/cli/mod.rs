@@ -114,8 +114,9 @@ pub(crate) struct Run {
     /// the default some hundred queues can receive; the first have most.
     #[arg(long)]
     pub(crate) frames: Option<u32>,
-    /// Bytes a frame: 2048, or 4096 for MTUs above 1778 and for zero-copy. The default
-    /// is the least that the way of binding allows.
+    /// Bytes a frame: 2048, or 4096 for zero-copy. A packet that is longer takes several
+    /// (not with zero-copy, nor before Linux 6.6). The default is the least that the way of
+    /// binding allows.
     #[arg(long)]
     pub(crate) frame_size: Option<u32>,
     /// Entries of each AF_XDP ring, a power of two [default: 1024].

@@ -116,7 +116,7 @@ pub(crate) fn table(view: &View) -> String {
             v.iter().map(|r| {
                 vec![
                     r.netns.clone(),
-                    r.dst.clone(),
+                    r.table.map_or(r.dst.clone(), |t| format!("{} table {t}", r.dst)),
                     dash(r.via.as_deref().unwrap_or("")),
                     dash(r.dev.as_deref().unwrap_or("")),
                     r.mtu.map_or_else(|| "-".to_owned(), |m| m.to_string()),

@@ -7,60 +7,51 @@
 //! What the kernel does with the rules it comes with (`local`, `main`, `default`):
 //! the first table in which any prefix matches decides, and in it the longest.
 //! Hence a prefix of `local` hides all of `main` below it, however long, and
-//! `main`'s default route all of `default`. Any other rule keeps the family with
-//! the kernel.
+//! `main`'s default route all of `default`. So these tables are one to the workers
+//! ([`effective`]). Where rules ask for more of a packet, or take not every result, the
+//! workers go through them ([`policy`]).
 //!
 //! The packets that the XDP program passes by their addresses alone need no
 //! entries for it: IPv4 loopback (127/8) and multicast (224/4), IPv6 loopback,
 //! link-local (fe80::/10) and multicast (ff00::/8).
 
+mod delta;
 mod effective;
+mod hops;
 mod kept;
+mod kernel_map;
+mod policy;
+mod ports;
+mod routes;
+mod ways;
 mod which;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::{HashMap, HashSet};
 
 use super::ledger::{self, Ledger};
-use super::mirror::{Mirror, TABLE_LOCAL};
+use super::mirror::Mirror;
 use crate::config::Bypass;
-use crate::id::{IfIndex, Mac, PortId};
-use crate::netlink::{Family, Hop, Link, Prefix, Route, RouteKind};
+use crate::id::{IfIndex, PortId};
+use crate::netlink::{Family, Prefix};
 use crate::plant::{self, Bug};
+use crate::tables::NextHop;
+use crate::tables::fib::{Rib4, Rib6};
+use crate::tables::multipath::Group;
 use crate::tables::neigh::Neigh;
-use crate::tables::{NextHop, RpFilter};
-use effective::Effective;
+use hops::Hops;
 use kept::Kept;
 
+pub use delta::Touched;
+pub(super) use policy::{rule_priority, strange_rule};
+pub use ports::PortSettings;
+pub use routes::{Policy, Routes};
 pub use which::Which;
 
 /// `next_hops[KERNEL]` is always [`NextHop::Kernel`].
 pub const KERNEL: u32 = 0;
-
-/// A port's settings, as its device and namespace have them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortSettings {
-    /// The port.
-    pub port: PortId,
-    /// Its device.
-    pub ifindex: IfIndex,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// Longest IP packet that may leave here, in bytes.
-    pub mtu: u32,
-    /// Up, with carrier, and a router's port.
-    pub up: bool,
-    /// IPv4 that arrives here may be routed by us.
-    pub forward_v4: bool,
-    /// IPv6 that arrives here may be routed by us.
-    pub forward_v6: bool,
-    /// Reverse-path filter in force.
-    pub rp_filter: RpFilter,
-    /// A member of a bridge, bond or VRF: what arrives here is its master's.
-    pub enslaved: bool,
-}
 
 /// A prefix for the XDP program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,13 +65,23 @@ pub struct KernelRoute {
 /// Everything that follows from one namespace's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// IPv4 routes: prefix, its length, index into `next_hops`. Each prefix once.
-    pub v4: Vec<(u32, u8, u32)>,
+    /// IPv4 routes: prefix, its length, index into `next_hops`. Each prefix once. None
+    /// where there is a policy.
+    pub v4: Rib4,
     /// IPv6 routes, likewise.
-    pub v6: Vec<(u128, u8, u32)>,
+    pub v6: Rib6,
+    /// IPv4's rules and tables, where the tables are not one.
+    pub policy_v4: Option<Policy<u32>>,
+    /// The same of IPv6.
+    pub policy_v6: Option<Policy<u128>>,
     /// Where routes lead; each once, the first is [`NextHop::Kernel`]. Some may be of
     /// routes that are gone.
     pub next_hops: Vec<NextHop>,
+    /// For each of them, the conditions that its routes meet by which rules do not take
+    /// them.
+    pub suppressed: Vec<u8>,
+    /// Several next hops that routes are balanced over.
+    pub groups: Vec<Group>,
     /// Neighbours that can be sent to.
     pub neighbors: Vec<((PortId, IpAddr), Neigh)>,
     /// The ports whose devices exist.
@@ -96,6 +97,10 @@ pub struct Compiled {
     pub stays_with_kernel_v6: Option<String>,
     /// What the namespace uses, and what becomes of it.
     pub ledger: Ledger,
+    kept_v4: Kept,
+    kept_v6: Kept,
+    /// How many next hops had routes when they were counted last.
+    used: usize,
 }
 
 /// A namespace's state, and what else counts.
@@ -124,13 +129,24 @@ impl Compiled {
     /// Makes parts anew, the others being as the state has them already. Returns which
     /// came out differently.
     pub fn update(&mut self, source: Source<'_>, what: Which) -> Which {
+        self.update_prefixes(source, what, Touched::default())
+    }
+
+    /// The same, where of a family that is not to be made anew single prefixes are.
+    pub fn update_prefixes(&mut self, source: Source<'_>, what: Which, touched: Touched) -> Which {
         let what = what.and(self.judge(source, what));
-        let mut changed = self.update_once(source, what);
-        // Counting them goes through all routes: only where there may be too many.
-        let grew = (what.v4 | what.v6) && self.next_hops.len() > UNUSED;
-        if grew && self.next_hops.len() > 2 * self.used_next_hops() + UNUSED {
+        let mut changed = self.update_once(source, what, touched);
+        // Counting them goes through all routes: only where there may be too many, and not
+        // again before there are as many more.
+        if self.next_hops.len() > 2 * self.used + UNUSED {
+            self.used = self.used_next_hops();
+        }
+        if self.next_hops.len() > 2 * self.used + UNUSED {
             self.next_hops.clear();
-            self.update_once(source, Which { v4: true, v6: true, ..Which::default() });
+            self.suppressed.clear();
+            self.groups.clear();
+            let both = Which { v4: true, v6: true, ..Which::default() };
+            self.update_once(source, both, Touched::default());
             (changed.v4, changed.v6) = (true, true);
         }
         changed
@@ -150,150 +166,93 @@ impl Compiled {
         Which { v4, v6, neighbors: false, ports: v4 | v6 }
     }
 
-    fn update_once(&mut self, source: Source<'_>, what: Which) -> Which {
+    fn update_once(&mut self, source: Source<'_>, what: Which, mut touched: Touched) -> Which {
         let Source { mirror, ports, .. } = source;
-        if self.next_hops.is_empty() {
-            self.next_hops.push(NextHop::Kernel);
-        }
-        let indices = self.next_hops.iter().copied().zip(0..).collect();
         let by_device = ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect();
-        let mut c = Compiler { mirror, ports: by_device, indices, out: self };
-        Which {
-            v4: what.v4 && c.v4(),
-            v6: what.v6 && c.v6(),
+        let hops = Hops::take(self);
+        let mut c = Compiler { mirror, ports: by_device, hops, out: self };
+        let changed = Which {
+            v4: c.update_v4(what.v4, &touched.take(Family::V4)),
+            v6: c.update_v6(what.v6, &touched.take(Family::V6)),
             neighbors: what.neighbors && c.neighbors(),
             ports: what.ports && c.all_ports(ports),
+        };
+        let Compiler { hops, out, .. } = c;
+        hops.give_back(out);
+        changed
+    }
+
+    /// The tables of IPv4: one, or those that rules lead to.
+    pub fn tables_v4(&self) -> impl Iterator<Item = (Ipv4Addr, u8, u32)> {
+        let apart = self.policy_v4.iter().flat_map(|p| &p.tables).flat_map(|(_, t)| t);
+        self.v4.iter().chain(apart.map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2)))
+    }
+
+    /// The tables of IPv6, likewise.
+    pub fn tables_v6(&self) -> impl Iterator<Item = (Ipv6Addr, u8, u32)> {
+        let apart = self.policy_v6.iter().flat_map(|p| &p.tables).flat_map(|(_, t)| t);
+        self.v6.iter().chain(apart.map(|r| (Ipv6Addr::from_bits(r.0), r.1, r.2)))
+    }
+
+    fn kept_mut(&mut self, family: Family) -> &mut Kept {
+        match family {
+            Family::V4 => &mut self.kept_v4,
+            Family::V6 => &mut self.kept_v6,
         }
     }
 
     fn used_next_hops(&self) -> usize {
-        let v4 = self.v4.iter().map(|r| r.2);
-        let used: HashSet<u32> = v4.chain(self.v6.iter().map(|r| r.2)).collect();
-        used.len()
+        let (v4, v6) = (self.tables_v4().map(|r| r.2), self.tables_v6().map(|r| r.2));
+        v4.chain(v6).collect::<HashSet<u32>>().len()
     }
 }
 
 struct Compiler<'a> {
     mirror: &'a Mirror,
     ports: HashMap<IfIndex, PortId>,
-    indices: HashMap<NextHop, u32>,
+    hops: Hops,
     out: &'a mut Compiled,
 }
 
 impl Compiler<'_> {
+    fn update_v4(&mut self, all: bool, touched: &[(u32, Prefix)]) -> bool {
+        if !all && touched.is_empty() {
+            return false;
+        }
+        let mut routes = std::mem::take(&mut self.out.v4);
+        let one_by_one = if all { None } else { self.delta(Family::V4, touched, &mut routes) };
+        self.out.v4 = routes;
+        one_by_one.unwrap_or_else(|| self.v4())
+    }
+
+    fn update_v6(&mut self, all: bool, touched: &[(u32, Prefix)]) -> bool {
+        if !all && touched.is_empty() {
+            return false;
+        }
+        let mut routes = std::mem::take(&mut self.out.v6);
+        let one_by_one = if all { None } else { self.delta(Family::V6, touched, &mut routes) };
+        self.out.v6 = routes;
+        one_by_one.unwrap_or_else(|| self.v6())
+    }
+
     fn v4(&mut self) -> bool {
         let stays = self.out.ledger.stays(Family::V4);
-        let mut routes = Vec::new();
-        let mut changed = self.routes(Family::V4, stays.is_some(), |prefix, index| {
-            if let IpAddr::V4(a) = prefix.addr {
-                routes.push((a.to_bits(), prefix.len, index));
-            }
-        });
+        let (made, mut changed) = self.routes::<u32>(Family::V4, stays.is_some());
         changed |= replace(&mut self.out.stays_with_kernel_v4, stays);
-        changed | replace(&mut self.out.v4, routes)
+        changed |= replace(&mut self.out.policy_v4, made.policy);
+        let routes =
+            made.routes.into_iter().map(|(a, len, hop)| (Ipv4Addr::from_bits(a), len, hop));
+        changed | replace(&mut self.out.v4, routes.collect())
     }
 
     fn v6(&mut self) -> bool {
         let stays = self.out.ledger.stays(Family::V6);
-        let mut routes = Vec::new();
-        let mut changed = self.routes(Family::V6, stays.is_some(), |prefix, index| {
-            if let IpAddr::V6(a) = prefix.addr {
-                routes.push((a.to_bits(), prefix.len, index));
-            }
-        });
+        let (made, mut changed) = self.routes::<u128>(Family::V6, stays.is_some());
         changed |= replace(&mut self.out.stays_with_kernel_v6, stays);
-        changed | replace(&mut self.out.v6, routes)
-    }
-
-    /// One family's routes, local addresses, and what the XDP program must know.
-    /// True: the latter two changed.
-    fn routes(&mut self, family: Family, stays: bool, mut each: impl FnMut(Prefix, u32)) -> bool {
-        let mut kept = Kept::default();
-        let effective = Effective::of(self.mirror, family, |routes| {
-            self.forward(family, routes).unwrap_or_else(|why| {
-                kept.count(why, routes);
-                NextHop::Kernel
-            })
-        });
-        self.out.ledger.set_routes(family, kept.entries(family));
-        let of_family = |addr: &IpAddr| Family::of(*addr) == family;
-        let mut locals: BTreeSet<IpAddr> = effective.locals().collect();
-        if family == Family::V4 {
-            // One of a device that is down has no route, and yet the kernel takes
-            // nothing from it.
-            let addresses = self.mirror.addresses.iter().map(|a| a.prefix.addr);
-            locals.extend(addresses.filter(of_family));
-        }
-        locals.extend(self.out.locals.iter().filter(|a| !of_family(a)));
-        let mut kernel_routes = if stays { Vec::new() } else { effective.kernel_routes() };
-        let others = self.out.kernel_routes.iter().filter(|r| !of_family(&r.prefix.addr));
-        // IPv4's before IPv6's, so that the order says nothing.
-        let at = if family == Family::V4 { kernel_routes.len() } else { 0 };
-        kernel_routes.splice(at..at, others.copied());
-        if !stays {
-            for (prefix, next_hop) in effective.iter() {
-                each(prefix, self.index(next_hop));
-            }
-        }
-        let changed = replace(&mut self.out.locals, locals);
-        changed | replace(&mut self.out.kernel_routes, kernel_routes)
-    }
-
-    fn index(&mut self, next_hop: NextHop) -> u32 {
-        let next_hops = &mut self.out.next_hops;
-        *self.indices.entry(next_hop).or_insert_with(|| {
-            next_hops.push(next_hop);
-            // There are no more next hops than routes, nor routes than memory.
-            u32::try_from(next_hops.len() - 1).unwrap_or(KERNEL)
-        })
-    }
-
-    /// Where packets go that match the prefix of `routes`, all of one table; or why
-    /// only the kernel can follow it: an item of the ledger.
-    fn forward(&self, family: Family, routes: &[&Route]) -> Result<NextHop, &'static str> {
-        // Routes that are for some packets only, or carry what we do not know,
-        // make the choice between all of the prefix the kernel's.
-        if routes.iter().any(|r| r.tos != 0 || r.source.is_some()) {
-            return Err("some-packets");
-        }
-        if routes.iter().any(|r| r.unknown) {
-            return Err("unknown-route");
-        }
-        let least = routes.iter().map(|r| r.priority).min();
-        let mut best = routes.iter().filter(|r| Some(r.priority) == least);
-        // Of several the kernel takes the first that lives, or (IPv6) takes turns.
-        let (Some(route), None) = (best.next(), best.next()) else { return Err("multipath") };
-        if route.table == TABLE_LOCAL || route.kind != RouteKind::Unicast {
-            return Err("refusing");
-        }
-        if route.expires {
-            return Err("expiring");
-        }
-        let hop = self.hop(route).ok_or("multipath")?;
-        if hop.encap {
-            return Err("encap");
-        }
-        let (port, link) = self.way_out(hop).ok_or("other-devices")?;
-        let mtu = mtu(link, family).min(route.mtu.unwrap_or(u32::MAX));
-        Ok(NextHop::Forward { port, gateway: hop.gateway, mtu })
-    }
-
-    /// The port that a next hop leads to, where we may send.
-    fn way_out(&self, hop: Hop) -> Option<(PortId, &Link)> {
-        let ifindex = hop.oif?;
-        let port = *self.ports.get(&ifindex)?;
-        let link = self.mirror.links.get(&ifindex)?;
-        let ours = usable(link) && !self.out.ledger.keeps_leaving(ifindex);
-        ours.then_some((port, link))
-    }
-
-    /// The one way that a route takes.
-    fn hop(&self, route: &Route) -> Option<Hop> {
-        match (route.nexthop, route.hops.as_slice()) {
-            (Some(id), _) => self.mirror.nexthops.get(&id)?.hop,
-            (None, [only]) => Some(*only),
-            _ => None,
-        }
+        changed |= replace(&mut self.out.policy_v6, made.policy);
+        let routes =
+            made.routes.into_iter().map(|(a, len, hop)| (Ipv6Addr::from_bits(a), len, hop));
+        changed | replace(&mut self.out.v6, routes.collect())
     }
 
     fn neighbors(&mut self) -> bool {
@@ -313,41 +272,6 @@ impl Compiler<'_> {
         }
         replace(&mut self.out.neighbors, usable)
     }
-
-    fn all_ports(&mut self, ports: &[(PortId, IfIndex)]) -> bool {
-        let settings = ports.iter().filter_map(|(port, ifindex)| self.port(*port, *ifindex));
-        let settings = settings.collect();
-        replace(&mut self.out.ports, settings)
-    }
-
-    fn port(&self, port: PortId, ifindex: IfIndex) -> Option<PortSettings> {
-        let mirror = self.mirror;
-        let link = mirror.links.get(&ifindex)?;
-        let enslaved = link.master.is_some();
-        let ledger = &self.out.ledger;
-        Some(PortSettings {
-            port,
-            ifindex,
-            mac: link.mac.unwrap_or_default(),
-            mtu: link.mtu,
-            up: usable(link),
-            forward_v4: !enslaved
-                && !ledger.keeps_arriving(ifindex, Family::V4)
-                && self.out.stays_with_kernel_v4.is_none()
-                && mirror.forwards_v4(ifindex),
-            forward_v6: !enslaved
-                && !ledger.keeps_arriving(ifindex, Family::V6)
-                && self.out.stays_with_kernel_v6.is_none()
-                && mirror.forwards_v6()
-                && has_ipv6(mirror, ifindex),
-            rp_filter: match mirror.rp_filter(ifindex) {
-                0 => RpFilter::Off,
-                1 => RpFilter::Strict,
-                _ => RpFilter::Loose,
-            },
-            enslaved,
-        })
-    }
 }
 
 /// Puts a new value in place of an old one. True: they differ.
@@ -355,24 +279,6 @@ fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
     let changed = *old != new;
     *old = new;
     changed
-}
-
-/// Packets can leave by the device, and it is a router's port by itself.
-fn usable(link: &Link) -> bool {
-    link.up && link.carrier && link.master.is_none()
-}
-
-fn mtu(link: &Link, family: Family) -> u32 {
-    match family {
-        Family::V4 => link.mtu,
-        Family::V6 => link.mtu6.map_or(link.mtu, |m| m.min(link.mtu)),
-    }
-}
-
-/// IPv6 is at work on the device. The kernel drops what arrives where it is
-/// disabled, but does not announce that: it takes the addresses away.
-fn has_ipv6(mirror: &Mirror, ifindex: IfIndex) -> bool {
-    mirror.addresses.iter().any(|a| a.ifindex == ifindex && a.prefix.addr.is_ipv6())
 }
 
 #[cfg(test)]

@@ -79,10 +79,11 @@ pub fn first_namespace<'a>(seen: &[Seen<'a>]) -> Option<&'a Netns> {
 /// NIC's own. (Of a veth's packets the program sees the tag beside them.)
 ///
 /// # Errors
-/// Its MTU does not fit a frame, it strips VLAN tags, or it has too many queues.
+/// Its MTU does not fit a frame, and a packet cannot be in several; it strips VLAN tags, or it has too many queues.
 pub fn check_device(netns: &Netns, link: &Link, memory: &xsk::Options) -> Result<u16, Error> {
+    // With packets in several frames what is longer still is the kernel's.
     let room = memory.max_packet() - ETHERNET;
-    if link.mtu > room {
+    if link.mtu > room && !memory.multi_buffer() {
         return Err(Error::MtuTooLarge {
             device: link.name.clone(),
             netns: netns.name().to_owned(),

@@ -32,7 +32,8 @@ pub enum Error {
     /// Frames are too small for the device's packets.
     #[error(
         "{device} in namespace {netns} has an MTU of {mtu} bytes, and a frame of {frame_size} has \
-         room for one of {room} (use --frame-size 4096 for up to {most}, or lower the MTU)"
+         room for one of {room} (use --frame-size 4096 for up to {most}, lower the MTU, or, on \
+         Linux 6.6 and newer, use --bind copy)"
     )]
     MtuTooLarge {
         /// The device.

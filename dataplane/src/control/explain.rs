@@ -14,14 +14,15 @@ use nsplane_abi::{
 };
 
 use super::Control;
-use super::compile::Compiled;
+use super::compile::{Compiled, rule_priority};
 use super::mirror::Mirror;
 use super::namespaces::NamespaceState;
 use super::plan::{self, Owner};
 use super::ports::PortState;
 use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{Family, Link, Prefix, Route, RouteKind, Rule};
+use crate::netlink::{Family, Link, Prefix, Route, RouteKind, RuleAction, Selector};
 use crate::netns::Netns;
+use crate::tables::policy::Found;
 use crate::tables::{Role, World};
 
 /// Where a packet arrives: a port of a namespace.
@@ -162,14 +163,38 @@ impl<'a> Place<'a> {
         program(&conf, &self.n.maps, self.ns, frame).err().unwrap_or(PassReason::Redirected)
     }
 
-    /// The kernel's rule and route that a packet meets, as far as rules that are for every
-    /// packet go; the ledger says where there are others.
+    /// The kernel's route that a packet meets: in that table of the rules', if it is said
+    /// by which it goes; else in the first that has one, as the usual rules have it.
     #[must_use]
-    pub fn route(&self, dst: IpAddr) -> Option<(&'a Rule, &'a Route)> {
+    pub fn route(&self, dst: IpAddr, table: Option<u32>) -> Option<&'a Route> {
+        if let Some(table) = table {
+            return self.longest(table, dst);
+        }
         let family = Family::of(dst);
-        let rules = self.n.mirror.rules.iter().filter(|r| r.family == family && r.plain);
-        let met = rules.filter_map(|rule| Some((rule, self.longest(rule.table, dst)?)));
-        met.into_iter().find(|(_, route)| route.kind != RouteKind::Throw)
+        let rules = self.n.mirror.rules.iter().filter(|r| r.family == family);
+        let tables = rules.filter_map(|rule| match rule.action {
+            RuleAction::Table(table) if rule.selector == Selector::default() => Some(table),
+            _ => None,
+        });
+        let mut met = tables.filter_map(|table| self.longest(table, dst));
+        met.find(|route| route.kind != RouteKind::Throw)
+    }
+
+    /// The kernel's rule and table of what the workers found by their rules.
+    #[must_use]
+    pub fn rule(&self, family: Family, found: &Found) -> (Option<u32>, Option<u32>) {
+        let named = |name: &str| {
+            let link = self.n.mirror.links.values().find(|l| l.name == name)?;
+            self.n.ports.get(&link.ifindex).copied()
+        };
+        let priority = rule_priority(&self.n.mirror, family, named, found.rule);
+        let compiled = &self.n.compiled;
+        let at = found.table.map(usize::from);
+        let table = match family {
+            Family::V4 => compiled.policy_v4.as_ref().and_then(|p| Some(p.tables.get(at?)?.0)),
+            Family::V6 => compiled.policy_v6.as_ref().and_then(|p| Some(p.tables.get(at?)?.0)),
+        };
+        (priority, table)
     }
 
     fn longest(&self, table: u32, dst: IpAddr) -> Option<&'a Route> {

@@ -6,7 +6,7 @@
 //! *No packet is forwarded by a namespace that its device has left.* A packet is a
 //! member of the namespace that its device was in when the packet arrived. It is
 //! forwarded by that namespace's tables out of a device of that namespace, or given to
-//! that namespace's kernel, or lost. There is one exception, named at the end of this.
+//! that namespace's kernel, or lost.
 //!
 //! Control learns of a move late, by a message, and workers later still. So nothing
 //! here may depend on when. Three things hold at every moment:
@@ -47,14 +47,12 @@
 //!
 //! So control's promptness decides how long packets are lost, never whose they are.
 //!
-//! # The exception
+//! # Macvlans and VLANs
 //!
-//! A macvlan or a VLAN that is a member of a port ([`super::members`]) has no sockets of
-//! its own that the kernel would unbind. When it moves, its frames are forwarded by the
-//! namespace that it left until control has heard that it is down: for it alone the
-//! promptness of control decides. The kernel sends that message before the move's own
-//! wait for an RCU grace period, so that most of the time is over before the device
-//! appears elsewhere; but nothing makes control hear it first.
+//! One that is a member of a port ([`super::members`]) has no ring of its own to receive
+//! by. For it the program asks the kernel's own tables, when the frame arrives, whether
+//! it is where it was (`ebpf/nsplane-ebpf/src/above.rs`): that takes the place of (1). It
+//! sends by sockets of its own, so that (3) holds as it stands.
 //!
 //! # Queues
 //!

@@ -99,6 +99,8 @@ pub enum Watched {
     Notice,
     /// Its notices, and a look once a second for what has none.
     NoticeAndLook,
+    /// Its notices, and a look once a second for the settings.
+    NoticeAndSettings,
     /// A look once a second.
     Look,
     /// A look within a second where a link or a new program came or went; every ten
@@ -115,6 +117,7 @@ impl Watched {
         match self {
             Self::Notice => "notice",
             Self::NoticeAndLook => "notice; legacy and BPF: looked at, 1 s",
+            Self::NoticeAndSettings => "notice; settings: looked at, 1 s",
             Self::Look => "looked at, 1 s",
             Self::Programs => "looked at, 1 s (10 s without a BPF link)",
             Self::Never => "no need",

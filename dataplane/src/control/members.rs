@@ -17,33 +17,24 @@
 //! something of a member meanwhile holds its generation too: a frame that was tagged for
 //! an earlier use of the number, or of the parent's, is dropped by the worker.
 //!
-//! When a macvlan or a VLAN leaves its namespace, the port below it keeps its sockets: no
-//! ring proves that it has left, as it does for a port. From the moment that the kernel
-//! takes it down until control has heard of that, which is milliseconds on a machine that
-//! is not overrun, what arrives for it is still forwarded by the namespace that it was
-//! in. This is the one gap in the guarantee of [`super::following`]. The kernel tells it
-//! before the move's own wait for an RCU grace period.
+//! When a macvlan or a VLAN leaves its namespace, the port below it keeps its sockets. The
+//! program sees it all the same, since it asks the kernel for each frame where the device
+//! is now; and what leaves by such a member leaves by sockets on the device itself
+//! (`way_out`). So nothing waits for control to hear of it.
 //!
 //! A stated member's frames have an entry, even if only one that drops them, before its
 //! port is published: to the program they look like the port's own.
 //!
 //! A member ends with its parent, with its link, and with anything that tells its frames
 //! apart (a macvlan's address); it is not changed but made anew.
-//!
-//! # What the kernel does and we do not
-//!
-//! Macvlans of one device in mode `bridge` reach each other without the wire. The kernel
-//! lists their addresses, those of namespaces that we do not drive among them, in the
-//! lower device's filter; what is for one of those is left to the kernel.
 
-mod beside;
 mod devices;
 mod program;
 mod resolve;
 mod wanted;
+mod way_out;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use hashbrown::HashSet;
 use nsplane_abi::member::{MEMBER_ABSENT, MEMBER_STATED, MemberEntry, MemberKey};
@@ -54,8 +45,9 @@ use super::error::{Error, told};
 use super::ports::{PortState, Use};
 use super::targets::Target;
 use crate::config;
-use crate::id::{Generation, Mac, NsId, PortId};
+use crate::id::{Generation, NsId, PortId};
 use crate::netlink::{Asker, Link};
+use crate::xsk;
 
 pub(super) use resolve::Known;
 pub use wanted::How;
@@ -72,10 +64,6 @@ pub struct MemberState {
     pub how: How,
     /// By the configuration: no device of the kernel brings its frames to its link.
     pub stated: bool,
-    /// A macvlan that hands frames to others of the same device itself.
-    pub bridge: bool,
-    /// Addresses of those others.
-    pub local: Arc<[Mac]>,
 }
 
 /// What control remembers of members besides.
@@ -97,6 +85,8 @@ pub(super) struct Book {
     off: BTreeSet<PortId>,
     /// Parts of ports that are no members, since it could not be seen that they move.
     left_unseen: usize,
+    /// Links that no socket could be bound to.
+    no_way_out: BTreeSet<Device>,
     /// It was said that there is no number left.
     told_full: bool,
     /// Everything is being given back: nothing is made any more.
@@ -209,10 +199,16 @@ impl Control {
         Ok(found)
     }
 
-    /// Leaves those to the kernel of which the program could not see that they moved.
+    /// Leaves those to the kernel of which could not be seen that they moved: by the
+    /// program, for what comes in, and by sockets, for what goes out.
     fn leave_unseen(&mut self, found: &mut Vec<Wanted>) -> Result<(), Error> {
-        let macvlan = self.bpf.no_macvlan().map_err(Error::Map)?.map(str::to_owned);
-        let vlan = self.bpf.no_vlan().map(str::to_owned);
+        let mut macvlan = self.bpf.no_macvlan().map_err(Error::Map)?.map(str::to_owned);
+        let mut vlan = self.bpf.no_vlan().map(str::to_owned);
+        if self.settings.memory.mode == xsk::Mode::ZeroCopy {
+            // No such device sends without a copy, and one memory has one mode.
+            let why = || Some("it cannot send in zero-copy mode".to_owned());
+            (macvlan, vlan) = (why(), why());
+        }
         let before = found.len();
         let mut why = None;
         found.retain(|w| {
@@ -228,7 +224,7 @@ impl Control {
             && self.book.left_unseen != before - found.len()
         {
             let devices = before - found.len();
-            warn!(devices, why, "left to the kernel: it could not be seen that they move");
+            warn!(devices, why, "macvlans or VLANs are left to the kernel");
         }
         self.book.left_unseen = before - found.len();
         Ok(())
@@ -237,10 +233,10 @@ impl Control {
     fn drop_unwanted(&mut self, wanted: &[Wanted]) -> BTreeSet<NsId> {
         let parent = |w: &Wanted| Some((w.link?, self.whole(w.parent)?));
         let as_they_should_be: HashSet<_> =
-            wanted.iter().filter_map(|w| Some((parent(w)?, (w.how, w.stated, w.bridge)))).collect();
+            wanted.iter().filter_map(|w| Some((parent(w)?, (w.how, w.stated)))).collect();
         let is_wanted = |p: &PortState, m: &MemberState| {
             let parent = ((p.ns, p.ifindex), (m.parent, m.parent_generation));
-            as_they_should_be.contains(&(parent, (m.how, m.stated, m.bridge)))
+            as_they_should_be.contains(&(parent, (m.how, m.stated)))
         };
         let gone: Vec<(PortId, NsId)> = self
             .ports
@@ -313,21 +309,35 @@ impl Control {
             return Ok(Vec::new());
         };
         self.book.told_full = false;
+        let bound = if w.stated {
+            Vec::new()
+        } else {
+            match self.open_way_out((ns, ifindex), &netns, &link) {
+                Some(bound) => bound,
+                None => return Ok(Vec::new()),
+            }
+        };
         let (id, generation) = (PortId(index as u16), Generation(generation));
-        self.bpf.clear_counters(id).map_err(Error::Map)?;
-        let base = self.totals_of(id)?;
+        let counted = self.bpf.clear_counters(id).map_err(Error::Map);
+        let base = match counted.and_then(|()| self.totals_of(id)) {
+            Ok(base) => base,
+            Err(e) => {
+                self.close(bound, None);
+                return Err(e);
+            }
+        };
         info!(
             netns = netns.name(), link = link.name, member = id.0, port = parent.0, by = %w.how,
             "member"
         );
         self.targets.set(id, Target { generation, netns, ifindex });
-        let local = if w.bridge { self.beside(w.parent) } else { Arc::default() };
+        let queues = self.hand_out((id, generation), bound);
         self.ports.put(PortState {
             generation,
             ns,
             ifindex,
             name: link.name,
-            queues: Vec::new(),
+            queues,
             attached: None,
             base,
             part: Use::Member(MemberState {
@@ -335,8 +345,6 @@ impl Control {
                 parent_generation,
                 how: w.how,
                 stated: w.stated,
-                bridge: w.bridge,
-                local,
             }),
         });
         if let Some(n) = self.namespace_mut(ns) {

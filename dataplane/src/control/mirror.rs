@@ -16,9 +16,9 @@
 //!   - the last local route of an address takes along those that prefer it as
 //!     source (silent before Linux 6.6);
 //!   - a deleted device takes all that is its own along.
+//!   - a deleted next-hop object leaves its groups, which go with their last.
 //! - Where that cannot be followed exactly, [`Dirty::resync`] asks for a dump. A
-//!   device without carrier may or may not have lost its next-hop objects, and a
-//!   group's members are not kept.
+//!   device without carrier may or may not have lost its next-hop objects.
 //!
 //! ```
 //! use nsplane::control::mirror::Mirror;
@@ -37,7 +37,7 @@ use hashbrown::HashMap;
 use crate::id::IfIndex;
 use crate::netlink::{
     Address, Event, Family, Hook, HookSource, INGRESS, Link, LinkKind, Neighbor, Netconf,
-    NextHopObject, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch, Tcx,
+    NextHopKind, NextHopObject, Number, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch, Tcx,
 };
 
 pub use routes::Routes;
@@ -61,6 +61,8 @@ pub struct Dirty {
     pub routes_v4: bool,
     /// IPv6 routes, or next-hop objects.
     pub routes_v6: bool,
+    /// Of routes more than the one that the event names.
+    pub more_routes: bool,
     /// Rules.
     pub rules: bool,
     /// A neighbour's usable Ethernet address. Not: a change of its state only.
@@ -81,6 +83,7 @@ impl Dirty {
             addresses: self.addresses | other.addresses,
             routes_v4: self.routes_v4 | other.routes_v4,
             routes_v6: self.routes_v6 | other.routes_v6,
+            more_routes: self.more_routes | other.more_routes,
             rules: self.rules | other.rules,
             neighbors: self.neighbors | other.neighbors,
             netconf: self.netconf | other.netconf,
@@ -93,6 +96,12 @@ impl Dirty {
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::default()
+    }
+
+    /// Nothing but one route of the family, the one that the event names.
+    #[must_use]
+    pub fn is_one_route(self, family: Family) -> bool {
+        self == Self::routes(family)
     }
 
     fn routes(family: Family) -> Self {
@@ -131,8 +140,8 @@ pub struct Mirror {
     pub addresses: BTreeSet<Address>,
     /// Routes of all tables.
     pub routes: Routes,
-    /// Policy rules, in their order.
-    pub rules: BTreeSet<Rule>,
+    /// Policy rules of both families, each family's in their order.
+    pub rules: Vec<Rule>,
     /// Neighbours.
     pub neighbors: HashMap<(IfIndex, IpAddr), Neighbor>,
     /// Settings.
@@ -147,6 +156,8 @@ pub struct Mirror {
     pub tcx: Vec<Tcx>,
     /// Settings that are looked at from time to time, those that are on.
     pub switches: BTreeSet<Switch>,
+    /// Numbers that are looked at from time to time, as far as they are not 0.
+    pub numbers: BTreeMap<Number, u32>,
     /// Something about IPv4 routing could not be read.
     pub unreadable_v4: bool,
     /// Something about IPv6 routing could not be read.
@@ -200,11 +211,11 @@ impl Mirror {
                 dirty.when(self.routes.insert(route, insert))
             }
             Event::RouteGone(route) => self.route_gone(&route),
-            Event::Rule(rule) => {
-                Dirty { rules: true, ..Dirty::default() }.when(self.rules.insert(rule))
-            }
+            Event::Rule(rule) => self.rule(rule),
             Event::RuleGone(rule) => {
-                Dirty { rules: true, ..Dirty::default() }.when(self.rules.remove(&rule))
+                let at = self.rules.iter().position(|r| *r == rule);
+                let gone = at.map(|at| self.rules.remove(at));
+                Dirty { rules: true, ..Dirty::default() }.when(gone.is_some())
             }
             Event::Neighbor(n) => {
                 let old = self.neighbors.insert((n.ifindex, n.addr), n);
@@ -219,8 +230,9 @@ impl Mirror {
                 Dirty { netconf: true, ..Dirty::default() }.when(gone)
             }
             Event::NextHop(object) => {
-                let old = self.nexthops.insert(object.id, object);
-                Self::both().when(old != Some(object))
+                let changed = self.nexthops.get(&object.id) != Some(&object);
+                self.nexthops.insert(object.id, object);
+                Self::both().when(changed)
             }
             Event::NextHopGone(id) => self.nexthop_gone(id),
             Event::Hooks(source, hooks) => self.source(source, hooks),
@@ -237,6 +249,14 @@ impl Mirror {
                     false => self.switches.remove(&switch),
                 };
                 Dirty { netconf: true, ..Dirty::default() }.when(changed)
+            }
+            Event::Number(number, value) => {
+                let changed = self.number(number) != value;
+                match value {
+                    0 => self.numbers.remove(&number),
+                    _ => self.numbers.insert(number, value),
+                };
+                Self::both().when(changed)
             }
             Event::Unreadable(family) => {
                 match family {
@@ -268,6 +288,24 @@ impl Mirror {
     pub fn rp_filter(&self, ifindex: IfIndex) -> u8 {
         let of = |scope| self.netconf.get(&(Family::V4, scope)).map_or(0, |s| s.rp_filter);
         of(Scope::All).max(of(Scope::Device(ifindex)))
+    }
+
+    /// A number that is looked at from time to time.
+    #[must_use]
+    pub fn number(&self, number: Number) -> u32 {
+        self.numbers.get(&number).copied().unwrap_or_default()
+    }
+
+    /// A rule goes behind those of its priority (net/core/fib_rules.c, `fib_newrule`).
+    /// One that is there already is told again: the kernel keeps no two of the same for
+    /// those who ask it not to, and that is all who are known.
+    fn rule(&mut self, rule: Rule) -> Dirty {
+        let new = !self.rules.contains(&rule);
+        if new {
+            let at = |r: &Rule| (r.family, r.priority) <= (rule.family, rule.priority);
+            self.rules.insert(self.rules.partition_point(at), rule);
+        }
+        Dirty { rules: true, ..Dirty::default() }.when(new)
     }
 
     /// The device's queueing disciplines that act upon packets.
@@ -377,7 +415,7 @@ impl Mirror {
     }
 
     fn leads_out_of(&self, ifindex: IfIndex) -> impl Iterator<Item = u32> + '_ {
-        let leads = move |o: &&NextHopObject| o.hop.is_some_and(|h| h.oif == Some(ifindex));
+        let leads = move |o: &&NextHopObject| o.hop().is_some_and(|h| h.oif == Some(ifindex));
         self.nexthops.values().filter(leads).map(|o| o.id)
     }
 
@@ -387,8 +425,8 @@ impl Mirror {
         let objects: Vec<u32> = self.leads_out_of(ifindex).collect();
         for id in objects {
             dirty = dirty.and(self.nexthop_gone(id));
-            // Groups lose the member, and end with their last, without a word too.
-            dirty.resync |= self.nexthops.values().any(|o| o.hop.is_none());
+            // Of a group that is not known nobody can say whether it lost a member.
+            dirty.resync |= self.nexthops.values().any(|o| o.kind == NextHopKind::Other);
         }
         let links = &self.links;
         let dead = |i: IfIndex| links.get(&i).is_none_or(|l| !l.up);
@@ -401,16 +439,31 @@ impl Mirror {
     fn nexthop_gone(&mut self, id: u32) -> Dirty {
         let gone = self.nexthops.remove(&id).is_some();
         let used = self.routes.drop_nexthop(id);
-        Self::both().when(gone | used)
+        let mut dirty = Self::both().when(gone | used);
+        // Groups lose the member, and end with their last, without a word too.
+        let mut empty = Vec::new();
+        for object in self.nexthops.values_mut() {
+            if object.leave(id) {
+                dirty = Self::both();
+                if object.kind == NextHopKind::Group(Box::default()) {
+                    empty.push(object.id);
+                }
+            }
+        }
+        for id in empty {
+            dirty = dirty.and(self.nexthop_gone(id));
+        }
+        dirty
     }
 
     fn route_gone(&mut self, route: &Route) -> Dirty {
         let gone = self.routes.remove(route);
         let local = route.kind == RouteKind::Local && route.dst.len == 32;
+        let mut more_routes = false;
         if gone && local && !self.routes.is_local_v4(route.dst.addr) {
-            self.routes.drop_prefsrc_v4(route.dst.addr);
+            more_routes = self.routes.drop_prefsrc_v4(route.dst.addr);
         }
-        Dirty::routes(Family::of(route.dst.addr)).when(gone)
+        Dirty { more_routes, ..Dirty::routes(Family::of(route.dst.addr)) }.when(gone)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod error;
 pub mod explain;
 pub mod following;
 pub mod ledger;
+mod lengths;
 pub mod links;
 pub mod members;
 pub mod mirror;
@@ -27,6 +28,7 @@ pub mod ports;
 
 pub mod settings;
 pub mod slots;
+mod snapshot;
 pub mod targets;
 pub mod totals;
 pub mod view;
@@ -56,7 +58,6 @@ use crate::sync::Publisher;
 use crate::tables::World;
 use crate::xsk::Region;
 use closer::{Closer, Ticket};
-use error::told;
 use links::Workers;
 use namespaces::NamespaceState;
 use ports::{ClosingPort, PortState};
@@ -153,9 +154,6 @@ impl Control {
         self.publisher.collect();
         let mut again = self.due(now);
         again.extend(self.unsettled_by_members());
-        if let Err(e) = self.look_beside() {
-            warn!(error = told(&e), "macvlans beside each other");
-        }
         let reported = self.workers.dead_ports().into_iter();
         // Read with these: what a worker gave back after nobody waited for it any more.
         let late = self.workers.returned();

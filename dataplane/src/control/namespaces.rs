@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::Control;
 use super::closer::Ticket;
-use super::compile::{Compiled, Which};
+use super::compile::{Compiled, Touched, Which};
 use super::devices::{passed_over, unfit, wanted};
 use super::error::{Error, told};
 use super::mirror::{Dirty, Mirror};
@@ -48,6 +48,8 @@ pub struct NamespaceState {
     pub compiled: Compiled,
     /// What of it is out of date.
     pub stale: Which,
+    /// Single prefixes that are, beside that.
+    pub touched: Touched,
     /// What the program's maps hold of the namespace.
     pub maps: plan::State,
     /// What reads its changes; dropping it closes the sockets.
@@ -124,6 +126,7 @@ impl Control {
             retired: Totals::default(),
             compiled: Compiled::default(),
             stale: Which::ALL,
+            touched: Touched::default(),
             maps: plan::State::default(),
             follower: None,
             resyncs: 0,
@@ -208,9 +211,16 @@ impl Control {
     pub fn apply_events(&mut self, ns: NsId, events: Vec<Event>) -> Dirty {
         let relinked = Dirty { links: self.note_relinked(ns, &events), ..Dirty::default() };
         let Some(n) = self.namespace_mut(ns) else { return Dirty::default() };
-        let apply = |sum: Dirty, event| sum.and(n.mirror.apply(event));
-        let dirty = events.into_iter().fold(relinked, apply);
-        n.stale = n.stale.and(dirty.into());
+        let mut dirty = relinked;
+        n.stale = n.stale.and(relinked.into());
+        for event in events {
+            let named = Touched::named_by(&event);
+            let changed = n.mirror.apply(event);
+            if !n.touched.note(named, changed) {
+                n.stale = n.stale.and(changed.into());
+            }
+            dirty = dirty.and(changed);
+        }
         self.members_stale |= dirty.links | dirty.hooks;
         dirty
     }

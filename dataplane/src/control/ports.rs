@@ -38,7 +38,7 @@ use crate::xsk;
 
 /// How long a busy queue is waited for: one that was just given up may be busy for
 /// up to 24 ms.
-const REBIND: Duration = Duration::from_millis(50);
+pub(super) const REBIND: Duration = Duration::from_millis(50);
 /// The same where there is no later try; a killed nsplane may yet have to die.
 const REBIND_STRICT: Duration = Duration::from_millis(300);
 
@@ -244,7 +244,7 @@ impl Control {
     }
 
     /// Closes what did not become a port.
-    fn close(&mut self, bound: Vec<xsk::Bound>, attached: Option<bpf::Attached>) {
+    pub(super) fn close(&mut self, bound: Vec<xsk::Bound>, attached: Option<bpf::Attached>) {
         let queues = bound.into_iter().map(|b| b.queue).collect();
         self.closer.close(Job { queues, attached });
     }

@@ -1,8 +1,9 @@
 //! Answers to `nsplane show`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Control;
+use super::compile::Policy;
 use super::compile::PortSettings;
 use super::devices::{passed_over, unfit};
 use super::ledger::{Device, Entry};
@@ -97,7 +98,7 @@ impl Control {
                 forward_v4: seen.is_some_and(|p| p.forward_v4),
                 forward_v6: seen.is_some_and(|p| p.forward_v6),
                 socket,
-                reason: kept(n, link, self.settings.memory.max_packet()),
+                reason: kept(n, link, self.longest(port)),
                 member: self.member_of(port).map(|(netns, device, by)| view::Member {
                     netns,
                     device,
@@ -113,34 +114,40 @@ impl Control {
     }
 
     fn routes_of<'a>(&'a self, n: &'a NamespaceState) -> impl Iterator<Item = view::Route> + 'a {
-        let v4 = n
-            .compiled
-            .v4
-            .iter()
-            .map(|&(a, len, hop)| (IpAddr::V4(Ipv4Addr::from_bits(a)), len, hop));
-        let v6 = n
-            .compiled
-            .v6
-            .iter()
-            .map(|&(a, len, hop)| (IpAddr::V6(Ipv6Addr::from_bits(a)), len, hop));
-        v4.chain(v6).map(|(addr, len, hop)| {
-            let hop = n.compiled.next_hops.get(hop as usize);
-            let (via, dev, mtu, tier) = match hop {
-                Some(NextHop::Forward { port, gateway, mtu }) => (
-                    gateway.map(|g| g.to_string()),
-                    self.device_name(n, *port),
-                    Some(*mtu),
-                    "userspace",
-                ),
-                _ => (None, None, None, "kernel"),
-            };
-            view::Route {
+        let c = &n.compiled;
+        let one = |(a, len, hop): (_, u8, u32)| (None, IpAddr::V4(a), len, hop);
+        let v4 = c.v4.sorted().map(one);
+        let one = |(a, len, hop): (_, u8, u32)| (None, IpAddr::V6(a), len, hop);
+        let v6 = c.v6.sorted().map(one);
+        let apart4 = c.policy_v4.iter().flat_map(|p| &p.tables).flat_map(|(table, routes)| {
+            let addr = |a: u32| IpAddr::V4(a.into());
+            routes.iter().map(move |(a, len, hop)| (Some(*table), addr(*a), *len, *hop))
+        });
+        let apart6 = c.policy_v6.iter().flat_map(|p| &p.tables).flat_map(|(table, routes)| {
+            let addr = |a: u128| IpAddr::V6(a.into());
+            routes.iter().map(move |(a, len, hop)| (Some(*table), addr(*a), *len, *hop))
+        });
+        let all = v4.chain(apart4).chain(v6).chain(apart6);
+        all.flat_map(move |(table, addr, len, hop)| {
+            let route = |way: Option<(PortId, Option<IpAddr>, u32)>| view::Route {
                 netns: n.netns.name().to_owned(),
+                table,
                 dst: format!("{addr}/{len}"),
-                via,
-                dev,
-                mtu,
-                tier: tier.to_owned(),
+                via: way.and_then(|(_, via, _)| via).map(|via| via.to_string()),
+                dev: way.and_then(|(port, ..)| self.device_name(n, port)),
+                mtu: way.map(|(.., mtu)| mtu),
+                tier: if way.is_some() { "userspace" } else { "kernel" }.to_owned(),
+            };
+            match c.next_hops.get(hop as usize) {
+                Some(NextHop::Forward { port, gateway, mtu }) => {
+                    vec![route(Some((*port, *gateway, *mtu)))]
+                }
+                // A line for each of several next hops.
+                Some(NextHop::Group(i)) => {
+                    let members = c.groups.get(*i as usize).map_or(&[][..], |g| &g.members);
+                    members.iter().map(|m| route(Some((m.port, m.gateway, m.mtu)))).collect()
+                }
+                _ => vec![route(None)],
             }
         })
     }
@@ -233,13 +240,18 @@ fn namespace(id: NsId, n: &NamespaceState) -> view::Namespace {
         cookie: n.netns.cookie().0,
         id: id.to_string(),
         ports: n.ports.len(),
-        routes_v4: n.compiled.v4.len(),
-        routes_v6: n.compiled.v6.len(),
+        routes_v4: n.compiled.v4.len() + apart(n.compiled.policy_v4.as_ref()),
+        routes_v6: n.compiled.v6.len() + apart(n.compiled.policy_v6.as_ref()),
         neighbors: n.compiled.neighbors.len(),
         resyncs: n.resyncs,
         tier_v4: tier(&n.compiled.stays_with_kernel_v4, |p| p.forward_v4),
         tier_v6: tier(&n.compiled.stays_with_kernel_v6, |p| p.forward_v6),
     }
+}
+
+/// Routes of tables that rules tell apart.
+fn apart<A>(policy: Option<&Policy<A>>) -> usize {
+    policy.map_or(0, |p| p.tables.iter().map(|(_, routes)| routes.len()).sum())
 }
 
 /// What of a port's traffic is the kernel's, and why, be it for the ledger or for what a

@@ -4,7 +4,6 @@
 //! program's maps send them more traffic, and the maps stop sending before tables
 //! are withdrawn. In between the kernel forwards, which is always right.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -13,15 +12,14 @@ use super::Control;
 use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
 use super::error::{Error, told};
 use super::ledger::{Entry, Ledger};
+use super::lengths::max_frame;
 use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use super::ports::Use;
+use super::snapshot;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
-use crate::tables::fib::{Fib4, Fib6};
-use crate::tables::neigh::NeighTable;
 use crate::tables::{Namespace, Port, RpFilter};
-use nsplane_abi::headers::ETH_LEN;
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
 };
@@ -90,11 +88,11 @@ impl Control {
     fn compile(&mut self, ns: NsId) -> Which {
         let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let what = std::mem::take(&mut state.stale);
-        if !what.any() {
+        let touched = std::mem::take(&mut state.touched);
+        if !what.any() && touched.is_empty() {
             return what;
         }
         let ports = self.routed_ports(ns);
-        let beside = self.neighbors_beside(ns);
         let Some(state) = self.namespace_mut(ns) else { return Which::default() };
         let compiled = &mut state.compiled;
         let tiers = [&compiled.stays_with_kernel_v4, &compiled.stays_with_kernel_v6];
@@ -102,7 +100,8 @@ impl Control {
         let passed = |l: &Ledger| l.entries.iter().filter(|e| e.bypassed).cloned().collect();
         let bypassed: Vec<Entry> = passed(&compiled.ledger);
         let (mirror, bypass) = (&state.mirror, &*state.rule.bypass);
-        let changed = compiled.update(Source { mirror, bypass, ports: &ports }, what);
+        let source = Source { mirror, bypass, ports: &ports };
+        let changed = compiled.update_prefixes(source, what, touched);
         let news = compiled.ledger.entries.iter().filter(|e| e.bypassed && !bypassed.contains(e));
         for e in news {
             let (netns, item, what) = (state.netns.name(), e.item.name, &e.used.what);
@@ -111,14 +110,12 @@ impl Control {
         // A port that is new has an entry to get, whatever its settings.
         let changed = changed.and(Which { ports: what.ports, ..Which::default() });
         self.tell_tiers(ns, &before);
-        let ports = changed.neighbors && self.look_beside_for(ns, &beside);
-        let changed = changed.and(Which { ports, ..Which::default() });
         self.put_tables(ns, changed);
         changed
     }
 
     fn put_tables(&mut self, ns: NsId, changed: Which) {
-        let tables = self.tables(ns, changed);
+        let Some(tables) = self.tables(ns, changed) else { return };
         self.world.namespaces[usize::from(ns.index)] = Some(Arc::new(tables));
         self.put_shares(ns);
         if !changed.ports {
@@ -215,24 +212,13 @@ impl Control {
     }
 
     /// The namespace's tables; what did not change is shared with those before.
-    fn tables(&self, ns: NsId, changed: Which) -> Namespace {
-        let new = &self.namespace(ns).expect("the caller has the namespace").compiled;
-        let before = self.world.namespaces.get(usize::from(ns.index)).and_then(Option::as_ref);
-        let before = before.filter(|b| b.id == Some(ns));
-        let keep = |changed: bool| before.filter(|_| !changed);
-        let hops = before.filter(|b| *b.next_hops == *new.next_hops);
-        Namespace {
-            id: Some(ns),
-            v4: keep(changed.v4).map_or_else(|| Arc::new(fib4(new)), |b| b.v4.clone()),
-            v6: keep(changed.v6).map_or_else(|| Arc::new(fib6(new)), |b| b.v6.clone()),
-            next_hops: hops.map_or_else(|| new.next_hops.clone().into(), |b| b.next_hops.clone()),
-            neighbors: keep(changed.neighbors)
-                .map_or_else(|| Arc::new(neighbors(new)), |b| b.neighbors.clone()),
-        }
+    fn tables(&mut self, ns: NsId, changed: Which) -> Option<Namespace> {
+        let before = self.world.namespaces.get(usize::from(ns.index)).cloned().flatten();
+        let new = &mut self.namespace_mut(ns)?.compiled;
+        Some(snapshot::of(ns, new, before.as_deref().filter(|b| b.id == Some(ns)), changed))
     }
 
     fn wanted_maps(&self, ns: NsId, compiled: &Compiled) -> plan::State {
-        let room = self.settings.memory.max_packet();
         let mut wanted = plan::State::default();
         for p in compiled.ports.iter().filter(|p| !self.is_unsafe(p.port)) {
             let Some(port) = self.ports.get(p.port.index()) else { continue };
@@ -243,7 +229,7 @@ impl Control {
             let conf = PortConf {
                 mac: p.mac.0,
                 flags: flags(&compiled.kernel_routes, p) | self.member_flags(p.port),
-                max_frame: max_frame(room, p.mtu.saturating_add(tags)),
+                max_frame: max_frame(self.longest(port), p.mtu.saturating_add(tags)),
                 generation: port.generation.0,
             };
             wanted.ports.insert(p.port, conf);
@@ -251,6 +237,7 @@ impl Control {
         for (far, port) in self.far_ends(ns) {
             // The program of a far end asks for nothing else.
             let generation = port.generation.0;
+            let room = self.settings.memory.longest_packet();
             let conf = PortConf { max_frame: room, generation, ..PortConf::default() };
             wanted.ports.insert(far, conf);
         }
@@ -341,28 +328,6 @@ fn set(ports: &mut Vec<Option<Port>>, port: PortId, entry: Option<Port>) {
         ports.resize(port.index() + 1, None);
     }
     ports[port.index()] = entry;
-}
-
-fn fib4(c: &Compiled) -> Fib4 {
-    Fib4::build(c.v4.iter().map(|&(a, len, hop)| (Ipv4Addr::from_bits(a), len, hop)))
-}
-
-fn fib6(c: &Compiled) -> Fib6 {
-    Fib6::build(c.v6.iter().map(|&(a, len, hop)| (Ipv6Addr::from_bits(a), len, hop)))
-}
-
-fn neighbors(c: &Compiled) -> NeighTable {
-    c.neighbors.iter().map(|&((port, addr), neigh)| (port, addr, neigh)).collect()
-}
-
-/// The longest frame of a port that is routed here; longer ones are the kernel's.
-///
-/// A device takes frames of its MTU and an Ethernet header (a VLAN's 4 bytes more
-/// count for nothing here: tagged frames pass). What is longer is no packet of the
-/// link but several in one (GSO, GRO), which generic XDP sees where a driver's does
-/// not: only the kernel knows how to cut them apart again.
-fn max_frame(room: u32, mtu: u32) -> u32 {
-    room.min(mtu.saturating_add(ETH_LEN as u32))
 }
 
 /// The bits of a port's entry: what it routes, and which maps are to be asked.

@@ -188,6 +188,9 @@ pub struct SocketCounts {
 pub struct Route {
     /// Its namespace.
     pub netns: String,
+    /// The kernel's table, where rules tell tables apart.
+    #[serde(default)]
+    pub table: Option<u32>,
     /// `prefix/length`.
     pub dst: String,
     /// The router, if any.

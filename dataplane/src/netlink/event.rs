@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::hook::{Hook, HookSource, Qdisc, Tcx};
-use super::look::Switch;
+use super::look::{Number, Switch};
+use super::policy::{NextHopObject, Rule};
 use crate::id::{IfIndex, Mac};
 
 /// An address family that we route.
@@ -143,6 +144,8 @@ pub struct Link {
     pub peer_nsid: Option<i32>,
     /// What it has of the device below it, where it is a part of one.
     pub part: Option<LinkPart>,
+    /// The group that the administrator put it in.
+    pub group: u32,
     /// Receive queues allocated. [`super::channels`] tells those in use.
     pub rx_queues: u32,
     /// Transmit queues allocated.
@@ -190,6 +193,8 @@ pub struct Hop {
     pub gateway: Option<IpAddr>,
     /// A lightweight tunnel puts something around the packet.
     pub encap: bool,
+    /// Its part of the packets, relative to the others'; 1 where it is the only one.
+    pub weight: u16,
 }
 
 /// A route. That a next hop is dead or its link down is not kept: the kernel does
@@ -212,6 +217,8 @@ pub struct Route {
     pub prefsrc: Option<IpAddr>,
     /// The longest packet that may take the route, where it says so.
     pub mtu: Option<u32>,
+    /// What `mtu` says counts also where a device's would (`lock`).
+    pub mtu_locked: bool,
     /// The next-hop object it leads to; `hops` is empty then.
     pub nexthop: Option<u32>,
     /// The ways: none (blackhole), one, or several to be balanced over.
@@ -231,21 +238,6 @@ pub enum Insert {
     Last,
     /// Instead of the first.
     Replace,
-}
-
-/// A policy rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule {
-    /// The family whose packets it is for.
-    pub family: Family,
-    /// Its place in the order.
-    pub priority: u32,
-    /// The table it leads to.
-    pub table: u32,
-    /// It matches every packet and does nothing but look into `table`.
-    pub plain: bool,
-    /// The message, but for what changes by itself: tells rules from each other.
-    pub identity: Box<[u8]>,
 }
 
 /// A neighbour. The kernel does not announce those that need no resolving (noarp)
@@ -328,15 +320,6 @@ impl Netconf {
     }
 }
 
-/// A next-hop object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextHopObject {
-    /// Its number.
-    pub id: u32,
-    /// One way; None for a group, a blackhole, an FDB entry, or what we do not know.
-    pub hop: Option<Hop>,
-}
-
 /// What happened, or, in a dump, what is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -378,6 +361,8 @@ pub enum Event {
     Tcx(Vec<Tcx>),
     /// A setting that is looked at from time to time.
     Switch(Switch, bool),
+    /// A number that is looked at from time to time.
+    Number(Number, u32),
     /// A message about routing of a family came, and could not be read.
     Unreadable(Family),
     /// Messages were lost: dump again.

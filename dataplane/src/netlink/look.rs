@@ -33,6 +33,21 @@ pub enum Switch {
     QuietRoutes,
 }
 
+/// A number of a namespace that can change without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Number {
+    /// What of an IPv4 packet says which of several next hops it takes:
+    /// `fib_multipath_hash_policy`.
+    HashPolicyV4,
+    /// The same of IPv6.
+    HashPolicyV6,
+    /// What the choice is seeded with, of both: `fib_multipath_hash_seed`. 0: the
+    /// kernel's secret.
+    HashSeed,
+    /// Next hops that do not answer are passed over: `fib_multipath_use_neigh`.
+    UseNeigh,
+}
+
 /// What a file says.
 #[derive(Clone, Copy)]
 enum Says {
@@ -40,17 +55,23 @@ enum Says {
     Tables(Family, &'static str),
     /// Virtual services, after a head of three lines.
     Services,
-    /// A number.
+    /// A number that is zero or not.
     Switch(Switch),
+    /// A number.
+    Number(Number),
 }
 
-const FILES: [(&str, Says); 6] = [
+const FILES: [(&str, Says); 10] = [
     ("/proc/thread-self/net/ip_tables_names", Says::Tables(Family::V4, "iptables")),
     ("/proc/thread-self/net/ip6_tables_names", Says::Tables(Family::V6, "ip6tables")),
     ("/proc/thread-self/net/ip_vs", Says::Services),
     ("/proc/sys/net/ipv4/conf/all/accept_redirects", Says::Switch(Switch::Redirects)),
     ("/proc/sys/net/ipv4/ip_forward_use_pmtu", Says::Switch(Switch::ForwardUsePmtu)),
     ("/proc/sys/net/ipv6/route/skip_notify_on_dev_down", Says::Switch(Switch::QuietRoutes)),
+    ("/proc/sys/net/ipv4/fib_multipath_hash_policy", Says::Number(Number::HashPolicyV4)),
+    ("/proc/sys/net/ipv6/fib_multipath_hash_policy", Says::Number(Number::HashPolicyV6)),
+    ("/proc/sys/net/ipv4/fib_multipath_hash_seed", Says::Number(Number::HashSeed)),
+    ("/proc/sys/net/ipv4/fib_multipath_use_neigh", Says::Number(Number::UseNeigh)),
 ];
 /// Lines in front of the first service.
 const SERVICES_HEAD: usize = 3;
@@ -146,7 +167,10 @@ impl Look {
                 Says::Switch(switch) if *changed => {
                     events.push(Event::Switch(switch, is_on(said)));
                 }
-                Says::Services | Says::Switch(_) => {}
+                Says::Number(number) if *changed => {
+                    events.push(Event::Number(number, value(said)));
+                }
+                Says::Services | Says::Switch(_) | Says::Number(_) => {}
             }
         }
         if any {
@@ -234,6 +258,12 @@ fn services(said: &Answer) -> Vec<Hook> {
 /// A setting that cannot be read may be on.
 fn is_on(said: &Answer) -> bool {
     said.as_ref().map_or(true, |text| !matches!(text.trim_ascii(), b"" | b"0"))
+}
+
+/// A number that cannot be read is none that we know; a file that is not there is 0.
+fn value(said: &Answer) -> u32 {
+    let text = said.as_ref().map_or("?", |text| str::from_utf8(text).unwrap_or("?")).trim();
+    if text.is_empty() { 0 } else { text.parse().unwrap_or(u32::MAX) }
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod event;
 mod hook;
 mod look;
 mod monitor;
+mod policy;
 mod programs;
 mod question;
 mod request;
@@ -71,8 +72,11 @@ pub use dump::dump;
 pub use event::*;
 pub use hook::{Hook, HookSource, Qdisc, Tcx};
 pub(crate) use hook::{INGRESS, ROOT};
-pub use look::{FILES_PERIOD, Switch};
+pub use look::{FILES_PERIOD, Number, Switch};
 pub use monitor::Monitor;
+pub use policy::{
+    NextHopKind, NextHopObject, Ports, Rule, RuleAction, Selector, Suppress, everything,
+};
 pub use programs::PROGRAMS_PERIOD;
 pub use question::{Asker, RouteQuestion};
 

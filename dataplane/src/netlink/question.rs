@@ -10,7 +10,7 @@ use super::decode::{self, Message, Tally};
 use super::dump::{Dumper, Failure};
 use super::event::{Event, Link, Neighbor, Route};
 use super::{Error, request};
-use crate::id::{IfIndex, Mac};
+use crate::id::IfIndex;
 use crate::netns::Netns;
 
 /// `RTM_F_CLONED`: what is told is what a route leads to, and no route.
@@ -119,19 +119,6 @@ impl Asker {
             }
             Err(e) => Err(e),
         }
-    }
-
-    /// The addresses besides its own that a device receives for, sorted: among them
-    /// those of all macvlans on it that are up, whatever their namespaces.
-    ///
-    /// # Errors
-    /// The kernel does not say.
-    pub fn addresses_beside(&mut self, ifindex: IfIndex) -> Result<Vec<Mac>, Error> {
-        let read = |m: &Message<'_>| decode::filtered_address(m, ifindex);
-        let mut macs = self.ask("a device's addresses", |s| request::filter(ifindex, s), read)?;
-        macs.sort_unstable();
-        macs.dedup();
-        Ok(macs)
     }
 
     fn ask<T>(

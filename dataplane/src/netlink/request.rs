@@ -124,15 +124,6 @@ pub(super) fn link(ifindex: IfIndex, sequence: u32) -> Vec<u8> {
     message(rtm::LINK + 2, NLM_F_ACK, sequence, &body)
 }
 
-/// Asks for the addresses that a device receives for. The fixed part is a link's, by
-/// which the kernel chooses the device (net/core/rtnetlink.c, `rtnl_fdb_dump`).
-pub(super) fn filter(ifindex: IfIndex, sequence: u32) -> Vec<u8> {
-    let mut body = vec![0; 16];
-    body[0] = libc::AF_BRIDGE as u8;
-    body[4..8].copy_from_slice(&ifindex.0.to_ne_bytes());
-    message(rtm::NEIGH + 2, NLM_F_DUMP, sequence, &body)
-}
-
 /// Asks what becomes of a packet that arrives at a device; or, with `matched`, which
 /// route it takes.
 pub(super) fn route(q: &RouteQuestion, matched: bool, sequence: u32) -> Vec<u8> {

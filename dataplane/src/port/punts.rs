@@ -11,6 +11,8 @@ use crate::stats::{DropReason, PuntReason};
 pub struct Punted<F> {
     /// The packet. Its L4 checksum is complete.
     pub frame: F,
+    /// Frames that it consists of: it takes a place for each.
+    pub frames: u32,
     /// Bytes of the frame in front of the packet that are no longer part of it.
     pub lead: u8,
     /// The port it came in on.
@@ -19,7 +21,7 @@ pub struct Punted<F> {
     pub generation: Generation,
     /// Why.
     pub reason: PuntReason,
-    /// Whose place in the queue it takes, until [`PuntQueue::done`] is told.
+    /// Whose places in the queue it takes, until [`PuntQueue::done`] is told.
     pub account: Account,
 }
 
@@ -59,27 +61,35 @@ impl<F> PuntQueue<F> {
     /// # Errors
     /// The packet, and why it found no place.
     pub fn push(&self, punted: Punted<F>) -> Result<(), (DropReason, Punted<F>)> {
-        let account = punted.account;
-        if self.share.enter(account, 1) == 0 {
+        let (account, frames) = (punted.account, punted.frames);
+        let got = self.share.enter(account, frames);
+        if got < frames {
             let full = self.share.is_full();
+            self.share.leave(account, got);
             let why = if full { DropReason::PuntFull } else { DropReason::PuntShare };
             return Err((why, punted));
         }
         self.queue.push(punted).map_err(|punted| {
-            self.share.leave(account, 1);
+            self.share.leave(account, frames);
             (DropReason::PuntFull, punted)
         })
     }
 
-    /// Takes a packet out. Its place is taken until [`Self::done`].
+    /// Takes a packet out. Its places are taken until [`Self::done`].
     #[must_use]
     pub fn pop(&self) -> Option<Punted<F>> {
         self.queue.pop()
     }
 
-    /// A packet that was taken out is the kernel's now.
-    pub fn done(&self, account: Account) {
-        self.share.leave(account, 1);
+    /// A packet of so many frames that was taken out is the kernel's now.
+    pub fn done(&self, account: Account, frames: u32) {
+        self.share.leave(account, frames);
+    }
+
+    /// Frames whose packets are not the kernel's yet.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.share.taken() as usize
     }
 
     /// Packets that were not taken out yet.

@@ -39,6 +39,26 @@ impl io::Memory for xsk::Memory {
     }
 
     #[inline]
+    fn is_long(&self, frame: &Self::Frame) -> bool {
+        Self::is_long(self, frame)
+    }
+
+    #[inline]
+    fn next<'a>(&'a self, frame: &'a mut Self::Frame) -> Option<&'a mut Self::Frame> {
+        Self::next(self, frame)
+    }
+
+    #[inline]
+    fn take_next(&self, frame: &mut Self::Frame) -> Option<Self::Frame> {
+        Self::take_next(self, frame)
+    }
+
+    #[inline]
+    fn link(&self, frame: &mut Self::Frame, next: Self::Frame) {
+        Self::link(self, frame, next);
+    }
+
+    #[inline]
     fn prefetch(&self, frame: &Self::Frame) {
         Self::prefetch(self, frame);
     }

@@ -19,7 +19,9 @@ use crate::api::{Explanation, Kernel, Question, Tier, Way};
 use crate::control::Control;
 use crate::control::error::told;
 use crate::control::explain::Place;
-use crate::netlink::{Asker, Family, Route, RouteQuestion};
+use crate::netlink::{Asker, Family, Number, Route, RouteQuestion};
+use crate::tables::NextHop;
+use crate::tables::multipath::Member;
 use crate::worker::stages::Verdict;
 use crate::worker::stages::trace::{Trace, trace};
 use nsplane_abi::PassReason;
@@ -34,6 +36,7 @@ const UDP: u8 = 17;
 pub(super) fn explain(control: &Control, mut packet: Question) -> Result<Explanation, String> {
     let place = control.place(&packet.netns, &packet.iif)?;
     let src = source(&place, &packet)?;
+    let family = Family::of(packet.dst);
     let proto = packet.proto.unwrap_or(UDP);
     let frame = frame::frame(own_mac(&place), &packet, src, proto);
     let program = place.program(&frame);
@@ -51,10 +54,14 @@ pub(super) fn explain(control: &Control, mut packet: Question) -> Result<Explana
     let (tier, reason) = outcome(program, &trace);
     let egress = egress(&place, &trace).filter(|_| tier == Tier::Userspace);
     let steps = tell::steps(&place, &packet, src, program, &trace);
-    let (kernel, differences) = match &egress {
-        Some(way) => compare::compare(way, place.route(packet.dst).map(|(_, r)| r), &answer),
-        None => (answer.kernel, Vec::new()),
+    let differences = match &egress {
+        Some(way) => {
+            let route = place.route(packet.dst, table(&place, family, &trace));
+            compare::compare(way, route, others(&place, family, &trace).as_deref(), &answer)
+        }
+        None => Vec::new(),
     };
+    let kernel = answer.kernel;
     (packet.src, packet.proto) = (Some(src), Some(proto));
     Ok(Explanation { packet, tier, reason, steps, egress, kernel, differences })
 }
@@ -101,8 +108,28 @@ fn outcome(program: PassReason, trace: &Trace) -> (Tier, String) {
 /// How the packet leaves, in the words of its namespace.
 fn egress(place: &Place<'_>, trace: &Trace) -> Option<Way> {
     let Verdict::Forward(forward) = trace.decision.verdict else { return None };
-    let (port, gateway) = trace.leads_to()?;
-    Some(Way { dev: place.name(port), via: gateway, lladdr: Some(forward.dst.to_string()) })
+    let way = trace.way?;
+    let lladdr = Some(forward.dst.to_string());
+    Some(Way { dev: place.name(way.port), via: way.gateway, lladdr })
+}
+
+/// The kernel's table that rules led to, where there are more than the usual ones.
+fn table(place: &Place<'_>, family: Family, trace: &Trace) -> Option<u32> {
+    trace.rule.as_ref().and_then(|found| place.rule(family, found).1)
+}
+
+/// All ways that the packet may take, where it is the kernel's secret which it takes: of
+/// several next hops, unless the user set the seed of the choice; and asked about IPv6
+/// the kernel names the first, whatever the flow.
+fn others(place: &Place<'_>, family: Family, trace: &Trace) -> Option<Vec<Way>> {
+    let Some(NextHop::Group(index)) = trace.next_hop else { return None };
+    if family == Family::V4 && place.mirror().number(Number::HashSeed) != 0 {
+        return None;
+    }
+    let ns = place.world.namespaces.get(usize::from(place.ns.index))?.as_deref()?;
+    let members = ns.groups.get(index as usize)?.members.iter();
+    let way = |m: &Member| Way { dev: place.name(m.port), via: m.gateway, lladdr: None };
+    Some(members.map(way).collect())
 }
 
 /// What the kernel said.
@@ -147,7 +174,8 @@ fn meaning(e: &io::Error) -> String {
         Some(libc::ENETUNREACH) => "no route",
         Some(libc::EHOSTUNREACH) => "unreachable, or the device does not forward",
         Some(libc::EACCES) => "prohibited",
-        Some(libc::EINVAL) => "a blackhole, or an address that is not routed",
+        // Newer kernels say no more than that the packet is dropped.
+        Some(libc::EINVAL) => "a blackhole, a source that is not believed, or no address to route",
         Some(libc::EXDEV) => "the source is not believed (rp_filter)",
         _ => return e.to_string(),
     };

@@ -8,6 +8,7 @@
 //! and finds room in the queue ([`crate::port::Share`]). Between bursts it goes back to
 //! its home namespace: a thread inside a namespace keeps it alive.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,10 +18,11 @@ use arrayvec::ArrayVec;
 
 use crate::bpf::Injector;
 use crate::control::targets::{Target, Targets};
-use crate::id::NetnsCookie;
+use crate::id::{IfIndex, NetnsCookie};
 use crate::netns::Netns;
 use crate::port::{Depot, InTurn, PuntQueue, Punted};
 use crate::sync::Doorbell;
+use crate::worker::long;
 use crate::xsk::{Frame, Memory};
 
 /// What the thread works with.
@@ -41,6 +43,8 @@ pub(super) struct Punt {
     pub(super) bell: Arc<Doorbell>,
     /// Set to end the thread.
     pub(super) stop: Arc<AtomicBool>,
+    /// Room for a packet of several frames, to have it in one piece.
+    pub(super) whole: Vec<u8>,
 }
 
 /// Bound of one sleep, against a wake-up lost by a bug.
@@ -48,7 +52,7 @@ const SLEEP: Duration = Duration::from_millis(500);
 
 impl Punt {
     /// Runs until `stop` is set and the bell rung.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let mut here = self.home.cookie();
         let mut free = ArrayVec::new();
         let mut waiting = InTurn::new(self.queue.places());
@@ -57,7 +61,7 @@ impl Punt {
             self.take_in(&mut waiting);
             if let Some(mut punted) = waiting.pop() {
                 self.inject(&mut punted, &mut here);
-                self.queue.done(punted.account);
+                self.queue.done(punted.account, punted.frames);
                 self.give_back(&mut free, punted.frame);
                 continue;
             }
@@ -80,19 +84,28 @@ impl Punt {
         }
     }
 
-    fn inject(&self, punted: &mut Punted<Frame>, here: &mut NetnsCookie) {
+    fn inject(&mut self, punted: &mut Punted<Frame>, here: &mut NetnsCookie) {
         let target = self.targets.get(punted.port);
         let Some(target) = target.filter(|t| t.generation == punted.generation) else {
             self.targets.failed(punted.port).add(1);
             return;
         };
-        let packet = self.memory.packet(&mut punted.frame);
-        let packet = packet.get(usize::from(punted.lead)..).unwrap_or_default();
-        let done =
-            Self::enter(&target, here) && self.injector.inject(target.ifindex, packet).is_ok();
+        let done = Self::enter(&target, here) && self.put_in(target.ifindex, punted).is_ok();
         if !done {
             self.targets.failed(punted.port).add(1);
         }
+    }
+
+    fn put_in(&mut self, ifindex: IfIndex, punted: &mut Punted<Frame>) -> io::Result<()> {
+        let lead = usize::from(punted.lead);
+        if !self.memory.is_long(&punted.frame) {
+            let packet = self.memory.packet(&mut punted.frame);
+            return self.injector.inject(ifindex, packet.get(lead..).unwrap_or_default());
+        }
+        let whole = &mut self.whole;
+        whole.clear();
+        long::each(&self.memory, &mut punted.frame, |part| whole.extend(part));
+        self.injector.inject(ifindex, whole.get(lead..).unwrap_or_default())
     }
 
     fn enter(target: &Target, here: &mut NetnsCookie) -> bool {
@@ -115,7 +128,11 @@ impl Punt {
 
     /// Only full magazines go to the depot: it has room for twice as many of them as
     /// there are frames, so the wait for room ends.
-    fn give_back(&self, free: &mut ArrayVec<Frame, 64>, frame: Frame) {
+    fn give_back(&self, free: &mut ArrayVec<Frame, 64>, packet: Frame) {
+        long::give(&self.memory, packet, |frame| self.give_frame(free, frame));
+    }
+
+    fn give_frame(&self, free: &mut ArrayVec<Frame, 64>, frame: Frame) {
         free.push(frame);
         self.targets.free_frames.set(free.len() as u64);
         if !free.is_full() {

@@ -110,6 +110,7 @@ pub(super) fn start(plan: Plan<'_>) -> Result<Threads, Error> {
         home: plan.home,
         bell: punt_bell.clone(),
         stop: stop_punt.clone(),
+        whole: Vec::with_capacity(nsplane_abi::long::LONGEST),
     };
     let punt = spawn("nsplane-punt", move || punt.run())?;
     // Set once, here; a bell rung before finds nobody asleep anyway.

@@ -118,6 +118,20 @@ macro_rules! family {
                 self.0.iter().map(|(addr, len, hop)| (<$addr>::from_bits(addr), len, hop))
             }
 
+            /// All routes, each prefix before those inside of it.
+            pub fn sorted(&self) -> impl Iterator<Item = ($addr, u8, u32)> + use<> {
+                let mut all: Vec<_> = self.iter().collect();
+                all.sort_unstable();
+                all.into_iter()
+            }
+
+            /// A longer prefix is inside of this one, whether it is here itself or not.
+            #[must_use]
+            pub fn has_inside(&self, addr: $addr, len: u8) -> bool {
+                let (addr, len) = prefix(addr.to_bits(), len);
+                self.0.has_inside(addr, len)
+            }
+
             /// Number of routes.
             #[must_use]
             pub fn len(&self) -> usize {
@@ -136,6 +150,16 @@ macro_rules! family {
                 $fib(self.0.snapshot())
             }
         }
+
+        impl PartialEq for $rib {
+            /// The same routes.
+            fn eq(&self, other: &Self) -> bool {
+                let same = |(addr, len, hop)| other.0.get(addr, len) == Some(hop);
+                self.len() == other.len() && self.0.iter().all(same)
+            }
+        }
+
+        impl Eq for $rib {}
 
         impl FromIterator<($addr, u8, u32)> for $rib {
             fn from_iter<I: IntoIterator<Item = ($addr, u8, u32)>>(routes: I) -> Self {

@@ -2,13 +2,12 @@
 //!
 //! A member is an entry among the ports, of its own namespace: routes lead to it,
 //! neighbours are on it, what comes in on it is that namespace's. Only how its frames
-//! leave and how they are recognised is the port's: its *parent*.
+//! are recognised is the port's: its *parent*. Where the kernel has a device for it they
+//! leave by queues of that (the entry has some); else by the parent.
 //!
 //! Namespacing: replicated, as ports are.
 
-use std::sync::Arc;
-
-use crate::id::{Generation, Mac, PortId};
+use crate::id::{Generation, PortId};
 use crate::wire::vlan::Tags;
 
 /// What an entry among the ports is.
@@ -32,18 +31,6 @@ pub struct Member {
     pub parent: PortId,
     /// Which use of the parent's slot is meant.
     pub parent_generation: Generation,
-    /// The VLAN tags that they carry there.
+    /// The VLAN tags that they carry there, and are given where they leave by it.
     pub tags: Tags,
-    /// Sorted addresses to which the kernel hands frames of this member without
-    /// sending them: those of the other macvlans of the same device.
-    pub local: Arc<[Mac]>,
-}
-
-impl Member {
-    /// The kernel would not put a frame to this address on the wire.
-    #[must_use]
-    #[inline]
-    pub fn is_local(&self, mac: Mac) -> bool {
-        !self.local.is_empty() && self.local.binary_search(&mac).is_ok()
-    }
 }

@@ -10,7 +10,9 @@
 
 pub mod fib;
 pub mod member;
+pub mod multipath;
 pub mod neigh;
+pub mod policy;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -79,12 +81,18 @@ pub enum RpFilter {
 pub struct Namespace {
     /// Whose.
     pub id: Option<NsId>,
-    /// IPv4 routes.
+    /// IPv4 routes: what the tables amount to together. Empty where there is a policy.
     pub v4: Arc<fib::Fib4>,
-    /// IPv6 routes.
+    /// IPv6 routes, likewise.
     pub v6: Arc<fib::Fib6>,
+    /// Policy rules of IPv4 and their tables, if there are more than the usual ones.
+    pub policy_v4: Option<Arc<policy::Policy<fib::Fib4>>>,
+    /// The same of IPv6.
+    pub policy_v6: Option<Arc<policy::Policy<fib::Fib6>>>,
     /// Where routes lead, indexed by the FIBs' results.
     pub next_hops: Arc<[NextHop]>,
+    /// Several next hops that a route is balanced over, indexed by [`NextHop::Group`].
+    pub groups: Arc<[multipath::Group]>,
     /// Resolved neighbours.
     pub neighbors: Arc<neigh::NeighTable>,
 }
@@ -102,7 +110,26 @@ pub enum NextHop {
         /// device's MTU and the route's.
         mtu: u32,
     },
-    /// The kernel's to follow: local, blackhole, multipath, through a device that
-    /// is not a port, and whatever else is not converted.
+    /// To one of several next hops: an index into [`Namespace::groups`].
+    Group(u32),
+    /// Somewhere for certain, but only the kernel can follow: through a device that is
+    /// no port, with a tunnel around.
+    Elsewhere {
+        /// The port that the device is, if it is one.
+        port: Option<PortId>,
+    },
+    /// Nowhere: blackhole, unreachable, prohibit. The kernel drops, or answers.
+    Refused,
+    /// On with the next policy rule (`throw`).
+    Throw,
+    /// The kernel's to follow, and we do not know where: local, some of several.
     Kernel,
+}
+
+impl NextHop {
+    /// Packets are forwarded by it here.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Forward { .. } | Self::Group(_))
+    }
 }

@@ -18,6 +18,15 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(packet: T) -> Result<Self, Malformed> {
+        Self::parse_part(packet, 0)
+    }
+
+    /// The same of a packet that `behind` more bytes belong to, which lie elsewhere.
+    ///
+    /// # Errors
+    /// What is wrong with it; also where the header is not all here.
+    #[inline]
+    pub fn parse_part(packet: T, behind: usize) -> Result<Self, Malformed> {
         let bytes = packet.as_ref();
         if bytes.len() < MIN_LEN {
             return Err(Malformed::Short);
@@ -30,7 +39,10 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
         if header < MIN_LEN {
             return Err(Malformed::HeaderLength);
         }
-        if total < header || total > here {
+        if header > here {
+            return Err(Malformed::TotalLength);
+        }
+        if total < header || total > here + behind {
             return Err(Malformed::TotalLength);
         }
         Ok(view)

@@ -20,6 +20,15 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(packet: T) -> Result<Self, Malformed> {
+        Self::parse_part(packet, 0)
+    }
+
+    /// The same of a packet that `behind` more bytes belong to, which lie elsewhere.
+    ///
+    /// # Errors
+    /// What is wrong with it; also where the header is not all here.
+    #[inline]
+    pub fn parse_part(packet: T, behind: usize) -> Result<Self, Malformed> {
         let bytes = packet.as_ref();
         if bytes.len() < LEN {
             return Err(Malformed::Short);
@@ -28,7 +37,7 @@ impl<T: AsRef<[u8]>> Ipv6<T> {
             return Err(Malformed::Version);
         }
         let view = Self(packet);
-        if view.total_len() > view.0.as_ref().len() {
+        if view.total_len() > view.0.as_ref().len() + behind {
             return Err(Malformed::TotalLength);
         }
         Ok(view)

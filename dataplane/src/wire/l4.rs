@@ -3,7 +3,7 @@
 //! Such a packet has only the pseudo header's sum in the field (the kernel's
 //! `CHECKSUM_PARTIAL`). On a wire, or injected into a stack, it would be corrupt.
 
-use super::checksum;
+use super::checksum::{self, Sum};
 
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
@@ -22,12 +22,21 @@ pub fn complete(packet: &mut [u8], start: usize, offset: usize) -> bool {
     if at.saturating_add(2) > packet.len() {
         return false;
     }
-    let field = match checksum::sum(&packet[start..]).complement() {
+    let sum = checksum::sum(&packet[start..]);
+    store(packet, at, sum);
+    true
+}
+
+/// Stores the complement of a sum that the field at `at` took part in.
+///
+/// # Panics
+/// If the field does not lie within `packet`: our bug.
+pub fn store(packet: &mut [u8], at: usize, sum: Sum) {
+    let field = match sum.complement() {
         0 => MANGLED_ZERO,
         sum => sum,
     };
     packet[at..at + 2].copy_from_slice(&field.to_be_bytes());
-    true
 }
 
 #[cfg(test)]
@@ -35,7 +44,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::checksum::Sum;
 
     /// A UDP packet with pseudo sum in the field, as a sender with offload leaves it.
     fn unfinished(payload: &[u8], pseudo: Sum) -> Vec<u8> {

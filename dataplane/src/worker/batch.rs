@@ -1,10 +1,13 @@
 //! One batch from one queue: decide on all packets, then let each go its way.
 
 use arrayvec::ArrayVec;
-use nsplane_abi::tag::TAG_ODD;
+use nsplane_abi::Tag;
+use nsplane_abi::long::LONGEST;
+use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_ODD};
 
 use super::egress::Group;
 use super::io::{BATCH, Frames, Memory, Queue};
+use super::long;
 use super::run::{Driver, FrameOf};
 use super::stages::{self, Decision, Forward, Verdict};
 use crate::id::{Generation, NsId, PortId, QueueId};
@@ -81,14 +84,18 @@ impl Tally {
 impl<Q: Queue> Driver<Q> {
     /// Receives and handles at most one batch from queue `at`, and at most `most` packets.
     /// Returns how many.
+    ///
+    /// A long packet is one of them, and costs the turn what its further frames would.
     pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> usize {
         let mut frames = Frames::new();
         let owned = &mut self.queues[at];
-        let received = owned.io.receive(&mut frames, most);
-        if received == 0 {
+        let taken = owned.io.receive(&mut frames, most);
+        if taken == 0 {
             return 0;
         }
-        owned.posted = owned.posted.saturating_sub(received);
+        owned.posted = owned.posted.saturating_sub(taken);
+        let received = frames.len();
+        self.turns.beside += taken - received.min(taken);
         let port = owned.port;
         let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
         let (generation, queue, account) = (owned.generation, owned.queue, owned.account);
@@ -119,7 +126,9 @@ impl<Q: Queue> Driver<Q> {
             let frame = &mut frames[at];
             let tag = self.memory.tag(frame);
             let (port, generation) = (origin.port, origin.generation);
-            if tag.flags & TAG_ODD == 0 {
+            if self.memory.is_long(frame) {
+                decisions.push(self.decide_long(world, origin, frame, tag));
+            } else if tag.flags & TAG_ODD == 0 {
                 let packet = self.memory.packet(frame);
                 let decision = stages::decide(world, port, generation, &tag, packet);
                 tally.packets += 1;
@@ -139,6 +148,42 @@ impl<Q: Queue> Driver<Q> {
             }
         }
         decisions
+    }
+
+    /// Decides on a packet of several frames, and counts it.
+    #[cold]
+    fn decide_long(
+        &self,
+        world: &World,
+        Origin { port, generation, .. }: Origin,
+        frame: &mut FrameOf<Q>,
+        mut tag: Tag,
+    ) -> Decision {
+        let below = self.memory.member_tag(frame);
+        let (_, whole) = long::extent(&self.memory, frame);
+        let csum_completed = long::complete_checksum(&self.memory, frame, whole, &tag);
+        tag.flags &= !TAG_CSUM_PARTIAL;
+        let first = self.memory.packet(frame);
+        let behind = whole - first.len();
+        let mut decision = if whole > LONGEST {
+            // The program passes such: its settings are not of now.
+            let verdict = Verdict::Drop(DropReason::Stale);
+            Decision { verdict, ingress: port, lead: 0, csum_completed }
+        } else if tag.flags & TAG_ODD == 0 {
+            stages::decide_part(world, port, generation, &tag, (first, behind))
+        } else {
+            let tags = (&tag, &below);
+            stages::member::decide_part(world, port, generation, tags, (first, behind))
+        };
+        decision.csum_completed = csum_completed;
+        let one = Tally {
+            packets: 1,
+            bytes: whole as u64,
+            csum_completed: u64::from(csum_completed),
+            ..Tally::default()
+        };
+        one.add_to(self.stats.port(decision.ingress));
+        decision
     }
 
     /// Drops and punts what is to be dropped and punted, rewrites the rest.
@@ -168,7 +213,7 @@ impl<Q: Queue> Driver<Q> {
                         self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
                         continue;
                     }
-                    self.memory.truncate(&mut frame, usize::from(how.len));
+                    self.cut(&mut frame, usize::from(how.len));
                     leaving.push(Some((frame, how)));
                 }
                 Verdict::Send(how) => {
@@ -179,12 +224,12 @@ impl<Q: Queue> Driver<Q> {
                         self.punt(batch, origin, (frame, lead), reason, tally);
                     } else {
                         self.count_drop(batch, origin, DropReason::PuntLimit, tally);
-                        self.pool.put(frame);
+                        self.recycle(frame);
                     }
                 }
                 Verdict::Drop(reason) => {
                     self.count_drop(batch, origin, reason, tally);
-                    self.pool.put(frame);
+                    self.recycle(frame);
                 }
             }
         }
@@ -224,16 +269,54 @@ impl<Q: Queue> Driver<Q> {
         let (lead, len) = (usize::from(lead), usize::from(how.len));
         let dressed = len + how.tags.len();
         // Longer by at most two tags than what fits a u16, and then there is no room.
-        let fits = self.memory.lengthen(&mut frame, dressed)
-            && vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags);
+        let fits = if self.memory.is_long(&frame) {
+            self.dress_long(&mut frame, lead, len, how.tags)
+        } else {
+            self.memory.lengthen(&mut frame, dressed)
+                && vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags)
+        };
         if let (true, Ok(len)) = (fits, u16::try_from(dressed)) {
-            self.memory.truncate(&mut frame, dressed);
+            self.cut(&mut frame, dressed);
             how.len = len;
             leaving.push(Some((frame, how)));
         } else {
             self.count_drop(batch, origin, DropReason::NoRoom, tally);
-            self.pool.put(frame);
+            self.recycle(frame);
         }
+    }
+
+    #[cold]
+    fn dress_long(
+        &mut self,
+        frame: &mut FrameOf<Q>,
+        lead: usize,
+        len: usize,
+        tags: vlan::Tags,
+    ) -> bool {
+        let pool = &mut self.pool;
+        long::cut(&self.memory, frame, lead + len, |frame| pool.put(frame));
+        let mut spare = self.pool.take();
+        let done = long::put_on(&self.memory, frame, lead, tags, &mut spare);
+        spare.into_iter().for_each(|frame| self.pool.put(frame));
+        done
+    }
+
+    /// Shortens a packet.
+    #[inline]
+    fn cut(&mut self, frame: &mut FrameOf<Q>, len: usize) {
+        if self.memory.is_long(frame) {
+            let pool = &mut self.pool;
+            long::cut(&self.memory, frame, len, |frame| pool.put(frame));
+        } else {
+            self.memory.truncate(frame, len);
+        }
+    }
+
+    /// Takes the frames of a packet that goes nowhere.
+    #[inline]
+    pub(super) fn recycle(&mut self, frame: FrameOf<Q>) {
+        let pool = &mut self.pool;
+        long::give(&self.memory, frame, |frame| pool.put(frame));
     }
 
     fn count_drop(&self, batch: Origin, origin: Origin, reason: DropReason, tally: &mut Tally) {
@@ -248,12 +331,14 @@ impl<Q: Queue> Driver<Q> {
         &mut self,
         batch: Origin,
         origin: Origin,
-        (frame, lead): (FrameOf<Q>, u8),
+        (mut frame, lead): (FrameOf<Q>, u8),
         reason: PuntReason,
         tally: &mut Tally,
     ) {
         let Origin { port, generation, account, .. } = origin;
-        match self.punts.push(Punted { frame, lead, port, generation, reason, account }) {
+        let frames = long::frames(&self.memory, &mut frame) as u32;
+        let punted = Punted { frame, frames, lead, port, generation, reason, account };
+        match self.punts.push(punted) {
             Ok(()) => {
                 if port == batch.port {
                     tally.punts[reason as usize] += 1;
@@ -264,7 +349,7 @@ impl<Q: Queue> Driver<Q> {
             }
             Err((why, punted)) => {
                 self.count_drop(batch, origin, why, tally);
-                self.pool.put(punted.frame);
+                self.recycle(punted.frame);
             }
         }
     }
@@ -280,9 +365,9 @@ impl<Q: Queue> Driver<Q> {
             let mut group = Group::new(Way { ingress, egress, generation, queue, account });
             for slot in &mut leaving[first..] {
                 let same = |how: &Forward| (how.port, how.ingress) == (egress, ingress);
-                if let Some((frame, how)) = slot.take_if(|(_, how)| same(how)) {
-                    group.bytes += u64::from(how.len);
-                    group.frames.push(frame);
+                if let Some((mut frame, how)) = slot.take_if(|(_, how)| same(how)) {
+                    let frames = long::frames(&self.memory, &mut frame);
+                    group.push(frame, (frames, how.len.into()));
                 }
             }
             self.send(world, group);

@@ -2,7 +2,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::io::{Frames, Memory, Queue};
+use super::io::{Frames, Queue};
+use super::long;
 use super::run::{Driver, FrameOf};
 use crate::id::{PortId, QueueId};
 use crate::port::{self, FromWorker, Handed, Way};
@@ -19,13 +20,25 @@ pub(super) struct Span {
 /// Packets of one way, at most a batch.
 pub(super) struct Group<F> {
     pub(super) way: Way,
+    /// Bytes of all packets.
     pub(super) bytes: u64,
-    pub(super) frames: Frames<F>,
+    /// Frames of all packets: the places that they take in rings.
+    pub(super) places: usize,
+    /// The packets, each by its first frame.
+    pub(super) packets: Frames<F>,
 }
 
 impl<F> Group<F> {
     pub(super) fn new(way: Way) -> Self {
-        Self { way, bytes: 0, frames: ArrayVec::new() }
+        Self { way, bytes: 0, places: 0, packets: ArrayVec::new() }
+    }
+
+    /// Adds a packet of so many frames and bytes.
+    #[inline]
+    pub(super) fn push(&mut self, packet: F, (frames, bytes): (usize, usize)) {
+        self.bytes += bytes as u64;
+        self.places += frames;
+        self.packets.push(packet);
     }
 }
 
@@ -61,9 +74,24 @@ impl<Q: Queue> Driver<Q> {
         }
     }
 
-    /// Bytes of a packet.
-    pub(super) fn packet_len(&self, frame: &mut FrameOf<Q>) -> u64 {
-        self.memory.packet(frame).len() as u64
+    /// Frames and bytes of a packet.
+    #[inline]
+    pub(super) fn extent(&self, packet: &mut FrameOf<Q>) -> (usize, usize) {
+        (long::frames(&self.memory, packet), long::bytes(&self.memory, packet))
+    }
+
+    /// Takes packets off a group's end until it needs no more than `places`.
+    fn split(&self, group: &mut Group<FrameOf<Q>>, places: usize) -> Group<FrameOf<Q>> {
+        let mut beyond = Group::new(group.way);
+        while group.places > places
+            && let Some(mut packet) = group.packets.pop()
+        {
+            let extent = self.extent(&mut packet);
+            group.places -= extent.0;
+            group.bytes -= extent.1 as u64;
+            beyond.push(packet, extent);
+        }
+        beyond
     }
 
     pub(super) fn transmit(&mut self, at: usize, mut group: Group<FrameOf<Q>>) {
@@ -72,30 +100,24 @@ impl<Q: Queue> Driver<Q> {
             return self.discard(group, DropReason::EgressGone);
         }
         let account = owned.account;
-        let mut may = self.turns.may_send(account, group.frames.len());
-        if may < group.frames.len() {
+        let mut may = self.turns.may_send(account, group.places);
+        if may < group.places {
             self.kick(at);
             self.reap(at);
-            may = self.turns.may_send(account, group.frames.len());
+            may = self.turns.may_send(account, group.places);
         }
-        let mut beyond = Group::new(group.way);
-        while group.frames.len() > may {
-            beyond.frames.extend(group.frames.pop());
-        }
-        for frame in &mut beyond.frames {
-            group.bytes -= self.memory.packet(frame).len() as u64;
-        }
+        let beyond = self.split(&mut group, may);
         self.discard(beyond, DropReason::TxShare);
         let mut sent = self.put(at, &mut group);
-        if !group.frames.is_empty() {
+        if !group.packets.is_empty() {
             // Full: let the kernel take some, once.
             self.kick(at);
             self.reap(at);
             sent += self.put(at, &mut group);
         }
         let mut left = 0;
-        for frame in &mut group.frames {
-            left += self.memory.packet(frame).len() as u64;
+        for packet in &mut group.packets {
+            left += long::bytes(&self.memory, packet) as u64;
         }
         let ingress = self.stats.port(group.way.ingress);
         ingress.forwarded_packets.add(sent as u64);
@@ -104,11 +126,13 @@ impl<Q: Queue> Driver<Q> {
         self.discard(group, DropReason::TxFull);
     }
 
+    /// Returns how many packets found room in the ring.
     fn put(&mut self, at: usize, group: &mut Group<FrameOf<Q>>) -> usize {
         let owned = &mut self.queues[at];
-        let sent = owned.io.transmit(&mut group.frames);
-        self.turns.sent(at, owned, sent);
-        sent
+        let before = group.packets.len();
+        let frames = owned.io.transmit(&mut group.packets);
+        self.turns.sent(at, owned, frames);
+        before - group.packets.len()
     }
 
     fn hand_over(&mut self, world: &World, mut group: Group<FrameOf<Q>>) {
@@ -124,18 +148,20 @@ impl<Q: Queue> Driver<Q> {
             return self.discard(group, DropReason::EgressGone);
         }
         let share = self.mesh.waiting(to);
-        let may = share.enter(way.account, group.frames.len() as u32) as usize;
-        let mut beyond = Group::new(way);
-        beyond.frames.extend(group.frames.drain(may..));
+        let may = share.enter(way.account, group.places as u32);
+        let beyond = self.split(&mut group, may as usize);
         let ring = self.mesh.ring(self.id, to);
         let mut left = Group::new(way);
-        for frame in group.frames {
-            if let Err(handed) = ring.push(Handed { way, frame }) {
-                left.frames.push(handed.frame);
+        let mut packets = group.packets.len();
+        for frame in group.packets {
+            if let Err(mut handed) = ring.push(Handed { way, frame }) {
+                let extent = self.extent(&mut handed.frame);
+                left.push(handed.frame, extent);
             }
         }
-        share.leave(way.account, left.frames.len() as u32);
-        let packets = may - left.frames.len();
+        // Places that the last packet did not fit into, and those that found no ring.
+        share.leave(way.account, may - group.places as u32 + left.places as u32);
+        packets -= left.packets.len();
         if packets > 0 {
             self.stats.handed_over.add(packets as u64);
             self.to_ring[to.index()] = true;
@@ -148,12 +174,14 @@ impl<Q: Queue> Driver<Q> {
 
     /// Recycles the frames of a group that cannot leave, and counts them.
     pub(super) fn discard(&mut self, group: Group<FrameOf<Q>>, reason: DropReason) {
-        if group.frames.is_empty() {
+        if group.packets.is_empty() {
             return;
         }
         let drops = &self.stats.port(group.way.ingress).drops[reason as usize];
-        drops.add(group.frames.len() as u64);
-        self.pool.free().extend(group.frames);
+        drops.add(group.packets.len() as u64);
+        for packet in group.packets {
+            self.recycle(packet);
+        }
     }
 
     /// Starts transmission, and hears what became of it.
@@ -162,7 +190,7 @@ impl<Q: Queue> Driver<Q> {
         let kick = owned.io.kick();
         owned.touched = false;
         owned.pending = kick.pending;
-        self.turns.calls += kick.calls as usize;
+        self.turns.beside += kick.calls as usize;
         self.stats.kicks.add(u64::from(kick.calls));
         if kick.refused > 0 {
             self.stats.port(owned.port).tx_refused.add(u64::from(kick.refused));

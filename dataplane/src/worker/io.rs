@@ -19,7 +19,8 @@ pub trait Memory: Clone + Send + 'static {
     /// Ownership of one frame.
     type Frame: Send;
 
-    /// The packet in the frame, from the Ethernet header on.
+    /// The packet in the frame, from the Ethernet header on; of a long packet the part
+    /// that this frame has. The first has all headers.
     fn packet<'a>(&'a self, frame: &'a mut Self::Frame) -> &'a mut [u8];
 
     /// What the XDP program wrote in front of the packet.
@@ -33,6 +34,19 @@ pub trait Memory: Clone + Send + 'static {
 
     /// Shortens the packet to `len` bytes; a longer `len` changes nothing.
     fn truncate(&self, frame: &mut Self::Frame, len: usize);
+
+    /// More frames of the packet are linked behind this one. Whoever has the first has
+    /// them all; nobody else has any.
+    fn is_long(&self, frame: &Self::Frame) -> bool;
+
+    /// The frame behind this one.
+    fn next<'a>(&'a self, frame: &'a mut Self::Frame) -> Option<&'a mut Self::Frame>;
+
+    /// Takes off what is linked behind a frame: the next one, with all behind it.
+    fn take_next(&self, frame: &mut Self::Frame) -> Option<Self::Frame>;
+
+    /// Links a frame, and what is behind it, behind one that has nothing behind it.
+    fn link(&self, frame: &mut Self::Frame, next: Self::Frame);
 
     /// Starts fetching the packet's first cache line.
     fn prefetch(&self, frame: &Self::Frame);
@@ -56,12 +70,13 @@ pub trait Queue: Send + 'static {
     /// The memory its frames live in.
     type Memory: Memory;
 
-    /// Takes at most `most` received frames into `out`, as many as are there and it has
-    /// room for. Returns how many.
+    /// Takes at most `most` received packets into `out`, as many as are there and it has
+    /// room for; of a packet in several frames only the first is in there. Returns how many
+    /// frames it took. What is there of a packet that is not there whole is kept back.
     fn receive(&mut self, out: &mut Frames<<Self::Memory as Memory>::Frame>, most: usize) -> usize;
 
-    /// Moves frames from the front of `frames` into the TX ring; what does not fit stays.
-    /// Returns how many went.
+    /// Moves packets from the front of `frames` into the TX ring, each whole; what does
+    /// not fit stays. Returns how many frames went.
     fn transmit(&mut self, frames: &mut Frames<<Self::Memory as Memory>::Frame>) -> usize;
 
     /// Makes the kernel send what is in the TX ring, where it needs to be told.

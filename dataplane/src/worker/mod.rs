@@ -22,6 +22,7 @@ pub mod stages;
 mod batch;
 mod budget;
 mod egress;
+pub mod long;
 mod pool;
 mod schedule;
 mod turns;

@@ -37,6 +37,14 @@ impl<F> Pool<F> {
         self.free.push(frame);
     }
 
+    /// A free frame, from the depot where the pool is empty.
+    pub(super) fn take(&mut self) -> Option<F> {
+        if self.free.is_empty() {
+            self.fetch();
+        }
+        self.free.pop()
+    }
+
     /// Fetches magazines below the low mark, gives some away above the high one.
     pub(super) fn balance(&mut self) {
         while self.free.len() < self.low && self.fetch() {}

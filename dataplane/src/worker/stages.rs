@@ -1,7 +1,7 @@
 //! What to do with one packet: pure, world and packet in, verdict out.
 //!
 //! ```text
-//!  tag = ring = world? ─► checksum completed ─► headers ─► source ─► route ─► egress ─► neighbour
+//!  tag = ring = world? ─► checksum completed ─► headers ─► route ─► source ─► egress ─► neighbour
 //!        │ no                                    │ anything but the common case
 //!        └► Drop(Stale)                          └► Punt(reason): the kernel's stack of the
 //!                                                   packet's own namespace does the right thing
@@ -25,6 +25,7 @@
 //! one itself, the kernel has the neighbour confirmed, or finds that it is gone.
 
 pub mod member;
+mod route;
 pub mod trace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,12 +36,13 @@ use nsplane_abi::tag::TAG_CSUM_PARTIAL;
 use crate::id::{Generation, Mac, PortId};
 use crate::plant::{self, Bug};
 use crate::stats::{DropReason, PuntReason};
-use crate::tables::{Namespace, NextHop, Port, Role, RpFilter, World};
+use crate::tables::{Namespace, Port, Role, World};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::l4;
 use crate::wire::vlan::Tags;
+use route::Out;
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +99,13 @@ pub struct Decision {
 type Stage<T> = Result<T, Verdict>;
 
 /// What the headers say, whatever the family.
-struct Packet {
+struct Packet<'a> {
     src: IpAddr,
     dst: IpAddr,
-    /// Bytes of the IP packet, header included.
+    /// What of the IP packet is in its first frame, header included, without what may
+    /// be behind the packet.
+    here: &'a [u8],
+    /// Bytes of the whole packet, header included.
     len: usize,
 }
 
@@ -114,13 +119,26 @@ pub fn decide(
     tag: &Tag,
     frame: &mut [u8],
 ) -> Decision {
+    decide_part(world, port, generation, tag, (frame, 0))
+}
+
+/// The same of a packet whose first part is `frame`, with its headers; so many more bytes
+/// lie elsewhere. Its checksum is complete.
+#[inline]
+pub fn decide_part(
+    world: &World,
+    port: PortId,
+    generation: Generation,
+    tag: &Tag,
+    (frame, behind): (&mut [u8], usize),
+) -> Decision {
     let (ingress, ns) = match admit(world, port, generation, tag) {
         Ok(admitted) => admitted,
         Err(verdict) => {
             return Decision { verdict, ingress: port, lead: 0, csum_completed: false };
         }
     };
-    go_on(world, ns, (port, ingress), tag, frame)
+    go_on(world, ns, (port, ingress), tag, (frame, behind))
 }
 
 /// Decides on a packet of which it is certain whose it is.
@@ -130,13 +148,12 @@ fn go_on(
     ns: &Namespace,
     (port, ingress): (PortId, &Port),
     tag: &Tag,
-    frame: &mut [u8],
+    (frame, behind): (&mut [u8], usize),
 ) -> Decision {
     let csum_completed = complete_checksum(tag, frame);
-    let verdict = match headers(ingress, frame).and_then(|packet| {
-        check_source(ns, port, ingress, &packet)?;
-        forward(world, ns, port, ingress, &packet)
-    }) {
+    let verdict = match headers(ingress, frame, behind)
+        .and_then(|packet| forward(world, ns, port, ingress, &packet))
+    {
         Ok(forward) => Verdict::Forward(forward),
         Err(verdict) => verdict,
     };
@@ -198,7 +215,7 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
 
 /// Everything that headers alone can keep from being routed.
 #[inline]
-fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
+fn headers<'a>(ingress: &Port, frame: &'a [u8], behind: usize) -> Stage<Packet<'a>> {
     let Ok(eth) = Ethernet::parse(frame) else {
         return Err(Verdict::Punt(PuntReason::Header));
     };
@@ -211,13 +228,17 @@ fn headers(ingress: &Port, frame: &[u8]) -> Stage<Packet> {
         return Err(Verdict::Punt(PuntReason::NotRouted));
     }
     let packet = &frame[ethernet::LEN..];
-    if eth.ethertype() == ethernet::IPV4 { headers_v4(packet) } else { headers_v6(packet) }
+    if eth.ethertype() == ethernet::IPV4 {
+        headers_v4(packet, behind)
+    } else {
+        headers_v6(packet, behind)
+    }
 }
 
 #[inline]
-fn headers_v4(packet: &[u8]) -> Stage<Packet> {
+fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
     let header = Err(Verdict::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv4::parse(packet) else {
+    let Ok(ip) = Ipv4::parse_part(packet, behind) else {
         return header;
     };
     let (src, dst) = (ip.src(), ip.dst());
@@ -228,13 +249,15 @@ fn headers_v4(packet: &[u8]) -> Stage<Packet> {
     if ip.ttl() <= 1 {
         return Err(Verdict::Punt(PuntReason::Ttl));
     }
-    Ok(Packet { src: src.into(), dst: dst.into(), len: ip.total_len() })
+    let len = ip.total_len();
+    let here = &packet[..len.min(packet.len())];
+    Ok(Packet { src: src.into(), dst: dst.into(), here, len })
 }
 
 #[inline]
-fn headers_v6(packet: &[u8]) -> Stage<Packet> {
+fn headers_v6(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
     let header = Err(Verdict::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv6::parse(packet) else {
+    let Ok(ip) = Ipv6::parse_part(packet, behind) else {
         return header;
     };
     let (src, dst) = (ip.src(), ip.dst());
@@ -245,7 +268,9 @@ fn headers_v6(packet: &[u8]) -> Stage<Packet> {
     if ip.hop_limit() <= 1 {
         return Err(Verdict::Punt(PuntReason::Ttl));
     }
-    Ok(Packet { src: src.into(), dst: dst.into(), len: ip.total_len() })
+    let len = ip.total_len();
+    let here = &packet[..len.min(packet.len())];
+    Ok(Packet { src: src.into(), dst: dst.into(), here, len })
 }
 
 /// An address that may cross a router without a second thought: not "this
@@ -262,33 +287,6 @@ fn routable_v6(addr: Ipv6Addr) -> bool {
     bits >> 64 != 0 && bits >> 118 != 0xfe80 >> 6 && bits >> 120 != 0xff
 }
 
-fn lookup(ns: &Namespace, addr: IpAddr) -> Option<NextHop> {
-    let index = match addr {
-        IpAddr::V4(addr) if plant::is(Bug::Prefix) => {
-            ns.v4.lookup(Ipv4Addr::from_bits(addr.to_bits() & !(1 << 16)))
-        }
-        IpAddr::V4(addr) => ns.v4.lookup(addr),
-        IpAddr::V6(addr) => ns.v6.lookup(addr),
-    }?;
-    ns.next_hops.get(index as usize).copied()
-}
-
-/// The reverse-path filter, which the kernel has for IPv4 only. It is the kernel
-/// that drops and logs what does not pass.
-#[inline]
-fn check_source(ns: &Namespace, port: PortId, ingress: &Port, packet: &Packet) -> Stage<()> {
-    if ingress.rp_filter == RpFilter::Off || packet.src.is_ipv6() {
-        return Ok(());
-    }
-    let believed = match lookup(ns, packet.src) {
-        Some(NextHop::Forward { port: back, .. }) => {
-            ingress.rp_filter == RpFilter::Loose || back == port
-        }
-        Some(NextHop::Kernel) | None => false,
-    };
-    if believed { Ok(()) } else { Err(Verdict::Punt(PuntReason::SourceCheck)) }
-}
-
 /// Route, egress port, length, neighbour.
 #[inline]
 fn forward(
@@ -296,14 +294,13 @@ fn forward(
     ns: &Namespace,
     port: PortId,
     ingress: &Port,
-    packet: &Packet,
+    packet: &Packet<'_>,
 ) -> Stage<Forward> {
     let punt = |reason| Err(Verdict::Punt(reason));
-    let (to, gateway, mtu) = match lookup(ns, packet.dst) {
-        None => return punt(PuntReason::NoRoute),
-        Some(NextHop::Kernel) => return punt(PuntReason::KernelRoute),
-        Some(NextHop::Forward { port, gateway, mtu }) => (port, gateway, mtu),
+    let Some(Out { port: to, gateway, mtu }) = route::out(ns, port, packet)? else {
+        return punt(PuntReason::KernelRoute);
     };
+    route::check_source(ns, port, ingress, packet, to)?;
     let Some(egress) = egress(world, ingress, to) else {
         return punt(PuntReason::KernelRoute);
     };
@@ -320,7 +317,9 @@ fn forward(
     };
     let (by, generation, tags) = match &egress.role {
         Role::Device => (to, egress.generation, Tags::NONE),
-        Role::Member(m) if !m.is_local(neigh.mac) && member::way_out(world, m).is_some() => {
+        // One with a device of the kernel leaves by that, which does what is to be done.
+        Role::Member(_) if egress.queues > 0 => (to, egress.generation, Tags::NONE),
+        Role::Member(m) if member::way_out(world, m).is_some() => {
             (m.parent, m.parent_generation, planted_tags(m.tags))
         }
         Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
@@ -362,7 +361,8 @@ fn egress<'w>(world: &'w World, ingress: &Port, to: PortId) -> Option<&'w Port> 
 }
 
 /// Makes the packet the one that leaves: addresses, one hop less, IPv4's checksum.
-/// The frame's length is the caller's to cut to [`Forward::len`].
+/// The frame's length is the caller's to cut to [`Forward::len`]. Of a packet in several
+/// frames it takes the first.
 ///
 /// For a frame that [`decide`] said to forward; on another it does nothing.
 #[inline]
@@ -376,11 +376,13 @@ pub fn rewrite(frame: &mut [u8], how: &Forward) {
         return;
     }
     let packet = &mut frame[ethernet::LEN..];
+    // The packet's end may lie in another frame; that it is there has been seen.
+    let behind = usize::from(how.len);
     if ethertype == ethernet::IPV4 {
-        if let Ok(mut ip) = Ipv4::parse(packet) {
+        if let Ok(mut ip) = Ipv4::parse_part(packet, behind) {
             ip.decrement_ttl();
         }
-    } else if let Ok(mut ip) = Ipv6::parse(packet) {
+    } else if let Ok(mut ip) = Ipv6::parse_part(packet, behind) {
         ip.decrement_hop_limit();
     }
 }

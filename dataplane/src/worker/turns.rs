@@ -51,8 +51,9 @@ pub(super) struct Turns<F> {
     flying: Vec<usize>,
     /// Queues without a frame to receive into.
     hungry: usize,
-    /// System calls of the present turn.
-    pub(super) calls: usize,
+    /// What the present turn costs beside its packets: system calls, and the frames of long
+    /// packets behind their first.
+    pub(super) beside: usize,
     look_at: usize,
     look_at_all: bool,
 }
@@ -90,7 +91,7 @@ impl<F> Turns<F> {
             touched: Vec::new(),
             flying: Vec::new(),
             hungry: 0,
-            calls: 0,
+            beside: 0,
             look_at: 0,
             look_at_all: true,
         }
@@ -219,7 +220,7 @@ impl<Q: Queue> Driver<Q> {
 
     /// One turn of an account, of at most `most` packets.
     pub(super) fn turn(&mut self, world: &World, who: Account, most: usize, now: u64) -> Turn {
-        self.turns.calls = 0;
+        self.turns.beside = 0;
         // Half for each way that packets come, the rest for whichever has more.
         let mut packets = self.send_handed(who, most.div_ceil(2));
         let Members { start, len, mut next, .. } = self.turns.accounts[who.index()];
@@ -241,7 +242,7 @@ impl<Q: Queue> Driver<Q> {
         packets += self.send_handed(who, most - packets);
         busy |= !self.turns.lanes.lane_is_empty(who);
         self.send_off();
-        Turn { packets, received, cost: packets + self.turns.calls, busy }
+        Turn { packets, received, cost: packets + self.turns.beside, busy }
     }
 
     /// Makes the kernel send what the turn put into transmit rings.
@@ -284,11 +285,11 @@ impl<Q: Queue> Driver<Q> {
             let at = self.turns.flying.swap_remove(n);
             // The others come before it the next time.
             self.turns.flying.push(at);
-            self.turns.calls = 0;
+            self.turns.beside = 0;
             self.kick(at);
             self.reap(at);
             let account = self.queues[at].account;
-            self.turns.schedule.charge(account, self.turns.calls);
+            self.turns.schedule.charge(account, self.turns.beside);
         }
     }
 
@@ -324,13 +325,14 @@ impl<Q: Queue> Driver<Q> {
             let mut group = super::egress::Group::new(way);
             let mut next = Some(first);
             while let Some(mut handed) = next {
-                group.bytes += self.packet_len(&mut handed.frame);
-                group.frames.push(handed.frame);
+                let extent = self.extent(&mut handed.frame);
+                group.push(handed.frame, extent);
                 taken += 1;
-                let more = taken < most && !group.frames.is_full();
+                let more = taken < most && !group.packets.is_full();
                 next = more.then(|| self.turns.lanes.pop_if(lane, |h| h.way == way)).flatten();
             }
-            self.mesh.waiting(self.id).leave(way.account, group.frames.len() as u32);
+            self.turns.beside += group.places - group.packets.len();
+            self.mesh.waiting(self.id).leave(way.account, group.places as u32);
             match self.tx_queue(way.egress, way.queue) {
                 Some(at) => self.transmit(at, group),
                 None => self.discard(group, DropReason::EgressGone),

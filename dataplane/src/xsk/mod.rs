@@ -2,7 +2,8 @@
 //!
 //! The ladder: `region` registers one memory with the kernel and hands out
 //! frames; `socket` binds one queue of one device to it; `queue` moves frames
-//! through the four rings; `kick` makes the kernel send. Nothing here knows what
+//! through the four rings; `link` keeps those of a long packet together; `kick` makes the
+//! kernel send. Nothing here knows what
 //! a packet means.
 //!
 //! Rules that the room keeps:
@@ -14,8 +15,11 @@
 //! - Copy mode: the first socket of the memory sits on `lo` of a namespace of our
 //!   own, so that no device's removal can take the memory away.
 
+mod bind;
 mod error;
 mod kick;
+mod link;
+mod probe;
 mod queue;
 mod region;
 mod socket;

@@ -30,6 +30,8 @@ pub struct Queue {
     /// Frames given to the kernel to receive into and not yet taken back.
     posted: u32,
     tx_size: u32,
+    /// A packet that is not all here yet: its first frame, and the last descriptor so far.
+    partial: Option<(Frame, FrameDesc)>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -52,6 +54,7 @@ impl Queue {
             fill_target: size,
             posted: 0,
             tx_size: size,
+            partial: None,
             memory,
         }
     }
@@ -75,24 +78,63 @@ impl Queue {
         self.fill_target = frames.min(self.memory.options().ring_size);
     }
 
-    /// Takes at most `most` received frames into `out`, as many as are there and it has
-    /// room for.
+    /// Takes at most `most` received packets into `out`, as many as are there and it has
+    /// room for, each as its first frame with the others linked behind it. Returns how many
+    /// frames it took.
+    ///
+    /// A packet of which the ring does not have all frames yet is kept until it does.
     #[inline]
     pub fn receive(&mut self, out: &mut Frames, most: usize) -> usize {
         let room = out.remaining_capacity().min(most);
         // SAFETY: the ring fills in descriptors of the memory that it is bound to.
-        let n = unsafe { self.rx.consume(&mut self.scratch[..room]) };
-        for desc in &self.scratch[..n] {
-            self.memory.lend(desc, NOT_LENT);
-            out.push(Frame(*desc));
+        let mut n = unsafe { self.rx.consume(&mut self.scratch[..room]) };
+        for at in 0..n {
+            let desc = self.scratch[at];
+            self.memory.lend(&desc, NOT_LENT);
+            if self.partial.is_none() && !desc.has_more_frames() {
+                out.push(Frame(desc));
+            } else {
+                out.extend(self.join(desc));
+            }
+        }
+        // The rest of the last one has room: its first frame was one of those.
+        while self.partial.is_some() {
+            let mut desc = FrameDesc::default();
+            // SAFETY: as above.
+            if unsafe { self.rx.consume_one(&mut desc) } == 0 {
+                break;
+            }
+            n += 1;
+            self.memory.lend(&desc, NOT_LENT);
+            out.extend(self.join(desc));
         }
         self.posted = self.posted.saturating_sub(n as u32);
         n
     }
 
-    /// Moves frames from the front of `frames` into the TX ring; what does not fit stays.
+    /// Puts a frame behind those of its packet; the packet, if it was the last.
+    fn join(&mut self, desc: FrameDesc) -> Option<Frame> {
+        let first = match self.partial.take() {
+            None => Frame(desc),
+            Some((first, last)) => {
+                self.memory.put_behind(&last, Frame(desc));
+                first
+            }
+        };
+        if desc.has_more_frames() {
+            self.partial = Some((first, desc));
+            return None;
+        }
+        Some(first)
+    }
+
+    /// Moves packets from the front of `frames` into the TX ring, each with all of its
+    /// frames; what does not fit stays. Returns how many frames went.
     #[inline]
     pub fn transmit(&mut self, frames: &mut Frames) -> usize {
+        if frames.iter().any(|frame| self.memory.is_long(frame)) {
+            return self.transmit_long(frames);
+        }
         let want = frames.len();
         let n = want.min(self.tx.nb_free(want as u32) as usize);
         for (slot, frame) in self.scratch.iter_mut().zip(frames.drain(..n)) {
@@ -105,6 +147,36 @@ impl Queue {
         let sent = unsafe { self.tx.produce(&self.scratch[..n]) };
         debug_assert_eq!(sent, n, "free slots were counted before");
         n
+    }
+
+    /// Packets among which there are long ones.
+    fn transmit_long(&mut self, frames: &mut Frames) -> usize {
+        let (mut sent, mut packets) = (0, 0);
+        for frame in frames.iter_mut() {
+            let mut n = 0;
+            let mut at = Some(frame);
+            while let Some(frame) = at {
+                // Longer than any packet may be: it stays, and its sender counts it.
+                let Some(slot) = self.scratch.get_mut(n) else { break };
+                *slot = frame.0;
+                n += 1;
+                at = self.memory.next(frame);
+            }
+            let whole = !self.scratch[n - 1].has_more_frames();
+            if !whole || (self.tx.nb_free(n as u32) as usize) < n {
+                break;
+            }
+            for desc in &self.scratch[..n] {
+                self.memory.lend(desc, self.holder);
+            }
+            // SAFETY: the token of the first, which stands for all, is dropped below, so
+            // nobody but the kernel has them from here on; they are of this ring's memory.
+            // All but the last say that another follows: that is how they are linked.
+            sent += unsafe { self.tx.produce(&self.scratch[..n]) };
+            packets += 1;
+        }
+        frames.drain(..packets);
+        sent
     }
 
     /// Makes the kernel send what is in the TX ring, where it needs to be told.
@@ -175,7 +247,7 @@ impl Queue {
     /// 10 ms; when it returns the kernel no longer writes to any of them. Several
     /// threads may close queues at once, and then wait at the same time.
     pub fn close(self) -> Vec<Frame> {
-        let Self { memory, holder, fd, tx, rx, fill, comp, .. } = self;
+        let Self { memory, holder, fd, tx, rx, fill, comp, partial, .. } = self;
         // The library closes under a lock that all sockets of the memory share. Held
         // open once more, the socket is not released there but below.
         // SAFETY: the rings keep the descriptor open until they are dropped.
@@ -183,6 +255,10 @@ impl Queue {
         drop((tx, rx, fill, comp));
         // Without a free descriptor the wait was under the lock.
         drop(socket);
-        memory.reclaim(holder)
+        let mut frames = memory.reclaim(holder);
+        if let Some((first, last)) = partial {
+            memory.unlink_partial(first, &last, &mut frames);
+        }
+        frames
     }
 }

@@ -6,21 +6,20 @@
 //!        [tag] ^ addr
 //! ```
 
-use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nsplane_abi::long::LONGEST;
 use nsplane_abi::tag::{MEMBER_TAG_LEN, MemberTag, TAG_LEN, Tag};
-use xsk_rs::config::{
-    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
-};
-use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 use super::Error;
+use super::bind::bind;
+use super::probe::{has_multi_buffer, probe_af_xdp};
 
 /// Bytes that the kernel keeps free in front of a packet.
 const XDP_HEADROOM: u32 = 256;
@@ -75,6 +74,20 @@ impl Options {
     #[must_use]
     pub fn max_packet(&self) -> u32 {
         self.frame_size - XDP_HEADROOM
+    }
+
+    /// Packets may be in several frames: the kernel can do so, and copies. Of drivers that
+    /// do not copy few can; that is left for when one is at hand to try it on.
+    #[must_use]
+    pub fn multi_buffer(&self) -> bool {
+        self.mode == Mode::Copy && has_multi_buffer()
+    }
+
+    /// Longest packet that the sockets of this memory take.
+    #[must_use]
+    pub fn longest_packet(&self) -> u32 {
+        let longest = if self.multi_buffer() { LONGEST as u32 } else { 0 };
+        longest.max(self.max_packet())
     }
 
     /// The option that does not fit, as users write it, and why; None if all do.
@@ -197,7 +210,8 @@ impl Memory {
         unsafe { self.0.base.as_ptr().add(desc.addr()) }
     }
 
-    /// The packet in the frame, from the Ethernet header on.
+    /// The packet in the frame, from the Ethernet header on; of a long one the part that
+    /// is in this frame.
     #[inline]
     pub fn packet<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
         let len = frame.0.lengths().data();
@@ -249,6 +263,15 @@ impl Memory {
             // SAFETY: the token proves exclusive access, the frame is of this memory.
             unsafe { self.0.umem.data_mut(&mut frame.0) }.cursor().set_pos(len);
         }
+    }
+
+    /// Where the frame behind this one is noted: the chunk's first bytes, far below the
+    /// tag, which the kernel neither reads nor keeps.
+    #[inline]
+    pub(super) fn link_ptr(&self, desc: &FrameDesc) -> *mut Frame {
+        let at = self.chunk_of(desc) * self.0.options.frame_size as usize;
+        // SAFETY: the chunk lies inside the mapping.
+        unsafe { self.0.base.as_ptr().add(at) }.cast()
     }
 
     /// Starts fetching the packet's first cache line.
@@ -321,11 +344,11 @@ impl Region {
     }
 }
 
-fn bad(why: &dyn ToString) -> Error {
+pub(super) fn bad(why: &dyn ToString) -> Error {
     Error::Options(why.to_string())
 }
 
-fn ring(size: u32) -> Result<QueueSize, Error> {
+pub(super) fn ring(size: u32) -> Result<QueueSize, Error> {
     QueueSize::new(size).map_err(|e| bad(&e))
 }
 
@@ -349,69 +372,6 @@ fn base_of(umem: &Umem, first: &FrameDesc) -> NonNull<u8> {
     // SAFETY: `at` is `addr` bytes into the mapping.
     let base = unsafe { at.sub(addr) };
     NonNull::new(base).expect("a mapping does not start at null")
-}
-
-/// Says clearly when the kernel has no AF_XDP at all.
-fn probe_af_xdp() -> Result<(), Error> {
-    // SAFETY: plain system call without pointers.
-    let fd: RawFd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(Error::NoAfXdp(io::Error::last_os_error()));
-    }
-    // SAFETY: the descriptor was made above and is used by nobody else.
-    unsafe { libc::close(fd) };
-    Ok(())
-}
-
-/// Binds a socket to a queue of a device in the calling thread's namespace.
-pub(super) fn bind(memory: &Memory, device: &str, queue: u16) -> Result<Rings, Error> {
-    let options = memory.options();
-    let flags = match options.mode {
-        Mode::Copy => BindFlags::XDP_COPY,
-        Mode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
-    };
-    let config = SocketConfig::builder()
-        .rx_queue_size(ring(options.ring_size)?)
-        .tx_queue_size(ring(options.ring_size)?)
-        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(flags | BindFlags::XDP_USE_NEED_WAKEUP)
-        .build();
-    let name = Interface::new(CString::new(device).map_err(|e| bad(&e))?);
-    // SAFETY: programs are never loaded by the library (flag above), which is
-    // what its contract asks for when a queue is bound again.
-    let made = unsafe { Socket::new(config, memory.umem(), &name, u32::from(queue)) };
-    match made {
-        Ok((tx, rx, Some((fill, comp)))) => Ok((tx, rx, fill, comp)),
-        Ok((_, _, None)) => Err(Error::QueueBusy { device: device.to_owned(), queue }),
-        Err(e) => Err(bind_error(device, queue, options.mode, &e)),
-    }
-}
-
-fn bind_error(
-    device: &str,
-    queue: u16,
-    mode: Mode,
-    e: &xsk_rs::socket::SocketCreateError,
-) -> Error {
-    let source = std::error::Error::source(e)
-        .and_then(|s| s.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error)
-        .map_or_else(|| io::Error::other(e.to_string()), io::Error::from_raw_os_error);
-    let device = device.to_owned();
-    match source.raw_os_error() {
-        Some(libc::EBUSY) => Error::QueueBusy { device, queue },
-        // A zero-copy bind that a driver cannot do ends in one of these three.
-        Some(libc::EOPNOTSUPP) => Error::Unsupported { device, queue, mode: mode.name(), source },
-        Some(libc::EINVAL | libc::ENOENT) if mode == Mode::ZeroCopy => {
-            Error::Unsupported { device, queue, mode: mode.name(), source }
-        }
-        // What the first device's going away leads to: a memory whose first socket is
-        // used up, or is not bound (decision 4).
-        Some(libc::ENOMEM | libc::EBADF) if mode == Mode::ZeroCopy => {
-            Error::NotShared { device, queue, source }
-        }
-        _ => Error::Bind { device, queue, source },
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::region::{Mode, bind};
+use super::bind::bind;
+use super::region::Mode;
 use super::{Error, Memory, Queue};
 use crate::id::IfIndex;
 

@@ -11,6 +11,7 @@
 
 pub mod headers;
 pub mod layout;
+pub mod long;
 pub mod member;
 pub mod reason;
 pub mod tag;
@@ -50,7 +51,7 @@ pub struct PortConf {
     pub mac: [u8; 6],
     /// Set of `PORT_*` bits.
     pub flags: u16,
-    /// Longest frame, in bytes from the Ethernet header on, that fits a UMEM frame.
+    /// Longest frame that is routed, in bytes from the Ethernet header on.
     pub max_frame: u32,
     /// Generation of the port that these settings belong to. A program with
     /// another generation in its constants passes everything.

@@ -10,7 +10,9 @@
 //!  Stale, Punted ─► whose? ─► TooLong ─► Vlan ─► headers ─► NotRouted ─► Local ─► KernelRoute
 //!      ─► NoSocket ─► Checksum, NoRoom ─► tag, XSKMAP
 //! ```
-//! Cheap questions first; maps are asked only for what the headers let through.
+//! Cheap questions first; maps are asked only for what the headers let through. A frame may
+//! come in several pieces (multi-buffer XDP): headers are read from the first, and where
+//! they are not all in there, the frame passes.
 //!
 //! A frame may belong to another namespace than its device ([`members`]). Where the
 //! kernel has a device for such frames, passing brings them there. Where it has not, a
@@ -21,6 +23,7 @@
 
 mod above;
 mod globals;
+mod long;
 mod maps;
 mod members;
 mod memory;
@@ -31,7 +34,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use nsplane_abi::headers::{self, Bytes, Candidate};
+use nsplane_abi::headers::{self, Candidate};
 use nsplane_abi::tag::{TAG_CROSS, TAG_PUNT};
 use nsplane_abi::vlan::Without;
 use nsplane_abi::{
@@ -89,14 +92,14 @@ fn decide(
     if conf.flags == 0 {
         return Err(PassReason::NotRouted);
     }
-    let packet = Packet::new(ctx);
+    let packet = Packet::new(ctx, frame_len);
     let skb = skb::beside(ctx);
     if conf.flags & PORT_MEMBERS != 0
         && let Some(member) = owner.find(ctx, conf.flags, &packet, skb)
     {
         conf = member?;
     }
-    if frame_len != packet.len() as u64 || frame_len > u64::from(conf.max_frame) {
+    if frame_len > u64::from(conf.max_frame) {
         return Err(PassReason::TooLong);
     }
     if owner.tag.vlan_proto == 0 && skb::has_vlan(skb) {
@@ -189,7 +192,7 @@ fn cross(ctx: &XdpContext, port: u32, frame_len: u64) -> u32 {
 #[inline(always)]
 fn take_across(ctx: &XdpContext, port: u32, frame_len: u64) -> Result<u32, PassReason> {
     let conf = current(port)?;
-    if frame_len != Packet::new(ctx).len() as u64 || frame_len > u64::from(conf.max_frame) {
+    if frame_len > u64::from(conf.max_frame) {
         return Err(PassReason::TooLong);
     }
     let skb = skb::beside(ctx);

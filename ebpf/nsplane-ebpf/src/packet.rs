@@ -7,16 +7,19 @@ use aya_ebpf::programs::XdpContext;
 use nsplane_abi::headers::Bytes;
 use nsplane_abi::{MemberTag, Tag};
 
-/// The part of the frame that lies in one piece behind its first byte.
+/// A frame: the part that lies in one piece behind its first byte, which can be read,
+/// and how long the whole of it is.
 pub(crate) struct Packet {
     start: usize,
     end: usize,
+    len: u64,
 }
 
 impl Packet {
+    /// `len` is that of the whole frame.
     #[inline(always)]
-    pub(crate) fn new(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+    pub(crate) fn new(ctx: &XdpContext, len: u64) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end(), len }
     }
 }
 
@@ -33,7 +36,7 @@ impl Bytes for Packet {
 
     #[inline(always)]
     fn len(&self) -> usize {
-        self.end - self.start
+        self.len as usize
     }
 }
 

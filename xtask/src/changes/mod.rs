@@ -49,6 +49,13 @@ pub(crate) struct Args {
     seconds: u64,
 }
 
+impl Args {
+    /// Enough to see that it works, in some seconds.
+    pub(crate) fn few() -> Self {
+        Self { routes_v4: 20_000, routes_v6: 2_000, singles: 20, rate: 10_000, seconds: 2 }
+    }
+}
+
 /// The tenant, and ways to look at it.
 struct Lab {
     tenant: Tenant,

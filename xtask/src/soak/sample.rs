@@ -95,7 +95,7 @@ impl Sample {
     /// allocators, connections of whoever asks.
     fn bounded(&self) -> [(&'static str, u64, u64); 6] {
         // A short run is still warming up: its memory tells of gross leaks only.
-        let memory = if self.done < 1000 { 16 * 1024 } else { 2048 };
+        let memory = if self.done < 1000 { 4096 } else { 512 };
         [
             ("resident memory (KiB)", self.rss_kib, memory),
             ("descriptors", self.fds, 4),

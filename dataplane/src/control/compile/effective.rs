@@ -1,22 +1,23 @@
-//! The one table that the kernel's tables amount to.
+//! The one table that the kernel's tables amount to, where its rules look into one after
+//! the other for every packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::KernelRoute;
-use crate::control::mirror::{Mirror, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
+use crate::control::mirror::{Mirror, TABLE_LOCAL};
 use crate::netlink::{Family, Prefix, Route};
 use crate::tables::NextHop;
 
 /// A prefix, its address's bits at the top. Ordered so that a prefix comes before
 /// those inside of it, and those before its neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Bits {
-    bits: u128,
-    len: u8,
+pub(super) struct Bits {
+    pub(super) bits: u128,
+    pub(super) len: u8,
 }
 
 impl Bits {
-    fn of(p: Prefix) -> Self {
+    pub(super) fn of(p: Prefix) -> Self {
         let bits = match p.addr {
             IpAddr::V4(a) => u128::from(a.to_bits()) << 96,
             IpAddr::V6(a) => a.to_bits(),
@@ -24,11 +25,11 @@ impl Bits {
         Self { bits: bits & mask(p.len), len: p.len }
     }
 
-    fn contains(self, other: Self) -> bool {
+    pub(super) fn contains(self, other: Self) -> bool {
         self.len <= other.len && (self.bits ^ other.bits) & mask(self.len) == 0
     }
 
-    fn prefix(self, family: Family) -> Prefix {
+    pub(super) fn prefix(self, family: Family) -> Prefix {
         let addr = match family {
             // The top 32 bits; the rest is zero.
             Family::V4 => Ipv4Addr::from_bits((self.bits >> 96) as u32).into(),
@@ -48,7 +49,9 @@ fn mask(len: u8) -> u128 {
 struct Entry {
     bits: Bits,
     /// Which table, in the order of lookup.
-    rank: u8,
+    rank: u16,
+    /// A single address of the local table.
+    local: bool,
     next_hop: NextHop,
 }
 
@@ -63,25 +66,17 @@ impl Effective {
     pub(super) fn of(
         mirror: &Mirror,
         family: Family,
+        tables: &[u32],
         mut decide: impl FnMut(&[&Route]) -> NextHop,
     ) -> Self {
-        // IPv6 has no rule for `default`.
-        let tables: &[u32] = match family {
-            Family::V4 => &[TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT],
-            Family::V6 => &[TABLE_LOCAL, TABLE_MAIN],
-        };
         let mut entries = Vec::new();
-        let mut here: Vec<&Route> = Vec::new();
-        for (table, rank) in tables.iter().zip(0_u8..) {
-            let mut routes = mirror.routes.of(*table, family).peekable();
-            while let Some(route) = routes.next() {
-                here.push(route);
-                if routes.peek().is_none_or(|next| next.dst != route.dst) {
-                    let bits = Bits::of(route.dst);
-                    entries.push(Entry { bits, rank, next_hop: decide(&here) });
-                    here.clear();
-                }
-            }
+        for (table, rank) in tables.iter().zip(0_u16..) {
+            each_prefix(mirror, family, *table, |routes| {
+                let dst = routes[0].dst;
+                let local = *table == TABLE_LOCAL && dst.len == family.bits();
+                let bits = Bits::of(dst);
+                entries.push(Entry { bits, rank, local, next_hop: decide(routes) });
+            });
         }
         entries.sort_by_key(|e| (e.bits, e.rank));
         drop_hidden(&mut entries);
@@ -93,16 +88,6 @@ impl Effective {
         self.entries.iter().map(|e| (e.bits.prefix(self.family), e.next_hop))
     }
 
-    /// The single addresses of the local table.
-    pub(super) fn locals(&self) -> impl Iterator<Item = IpAddr> {
-        let exact = self.entries.iter().filter(|e| self.is_local_address(e));
-        exact.map(|e| e.bits.prefix(self.family).addr)
-    }
-
-    fn is_local_address(&self, e: &Entry) -> bool {
-        e.rank == 0 && e.bits.len == self.family.bits()
-    }
-
     /// The least list by whose longest match the kernel's prefixes are told from
     /// ours: a prefix is named only where it differs from the one around it.
     pub(super) fn kernel_routes(&self) -> Vec<KernelRoute> {
@@ -110,13 +95,13 @@ impl Effective {
         let mut around: Vec<(Bits, bool)> = Vec::new();
         for e in &self.entries {
             let prefix = e.bits.prefix(self.family);
-            if self.is_local_address(e) || passed_anyway(prefix) {
+            if e.local || passed_anyway(prefix) {
                 continue;
             }
             while around.last().is_some_and(|(bits, _)| !bits.contains(e.bits)) {
                 around.pop();
             }
-            let kernel = e.next_hop == NextHop::Kernel;
+            let kernel = !e.next_hop.is_ours();
             if kernel != around.last().is_some_and(|(_, kernel)| *kernel) {
                 out.push(KernelRoute { prefix, kernel });
             }
@@ -126,9 +111,28 @@ impl Effective {
     }
 }
 
+/// Calls `each` with the routes of each prefix of a table: one at least, the prefixes in
+/// their order.
+pub(super) fn each_prefix(
+    mirror: &Mirror,
+    family: Family,
+    table: u32,
+    mut each: impl FnMut(&[&Route]),
+) {
+    let mut here: Vec<&Route> = Vec::new();
+    let mut routes = mirror.routes.of(table, family).peekable();
+    while let Some(route) = routes.next() {
+        here.push(route);
+        if routes.peek().is_none_or(|next| next.dst != route.dst) {
+            each(&here);
+            here.clear();
+        }
+    }
+}
+
 /// Drops what an earlier table's prefix hides: an equal one, or one around it.
 fn drop_hidden(entries: &mut Vec<Entry>) {
-    let mut around: Vec<(Bits, u8)> = Vec::new();
+    let mut around: Vec<(Bits, u16)> = Vec::new();
     entries.retain(|e| {
         while around.last().is_some_and(|(bits, _)| !bits.contains(e.bits)) {
             around.pop();
@@ -142,8 +146,13 @@ fn drop_hidden(entries: &mut Vec<Entry>) {
     });
 }
 
+/// One prefix is inside of another, or the same.
+pub(super) fn contains(outer: Prefix, inner: Prefix) -> bool {
+    Bits::of(outer).contains(Bits::of(inner))
+}
+
 /// All of the prefix is passed by the XDP program for its addresses alone.
-fn passed_anyway(p: Prefix) -> bool {
+pub(super) fn passed_anyway(p: Prefix) -> bool {
     let within = |net: IpAddr, len| Bits::of(Prefix { addr: net, len }).contains(Bits::of(p));
     match p.addr {
         IpAddr::V4(_) => within([127, 0, 0, 0].into(), 8) || within([224, 0, 0, 0].into(), 4),

@@ -1,15 +1,15 @@
-//! Routes that only the kernel can follow, counted for the ledger.
+//! Routes that only the kernel can follow, for the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::ledger::Entry;
 use crate::control::mirror::TABLE_LOCAL;
 use crate::netlink::{Family, Prefix, Route};
 
-/// By the item that keeps them: how many prefixes, and the first of them.
-#[derive(Default)]
+/// By the item that keeps them: which prefixes, and of which table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
-    items: BTreeMap<&'static str, (usize, Prefix)>,
+    items: BTreeMap<&'static str, BTreeSet<(Prefix, u32)>>,
 }
 
 impl Kept {
@@ -21,15 +21,24 @@ impl Kept {
         if addr.is_multicast() || (addr.is_ipv6() && is_link_local(addr) && len >= 10) {
             return;
         }
-        self.items.entry(item).or_insert((0, route.dst)).0 += 1;
+        self.items.entry(item).or_default().insert((route.dst, route.table));
+    }
+
+    /// Whatever kept the prefix: it is to be looked at again.
+    pub(super) fn forget(&mut self, table: u32, prefix: Prefix) {
+        self.items.retain(|_, prefixes| {
+            prefixes.remove(&(prefix, table));
+            !prefixes.is_empty()
+        });
     }
 
     /// The lines of the ledger.
-    pub(super) fn entries(self, family: Family) -> Vec<Entry> {
-        let line = |(item, (count, example)): (&str, (usize, Prefix))| {
-            Entry::of_routes(item, family, count, &example.to_string())
+    pub(super) fn entries(&self, family: Family) -> Vec<Entry> {
+        let line = |(item, prefixes): (&&str, &BTreeSet<(Prefix, u32)>)| {
+            let (example, _) = prefixes.first()?;
+            Entry::of_routes(item, family, prefixes.len(), &example.to_string())
         };
-        self.items.into_iter().filter_map(line).collect()
+        self.items.iter().filter_map(line).collect()
     }
 }
 

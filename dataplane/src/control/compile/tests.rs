@@ -2,19 +2,20 @@ use proptest::prelude::*;
 
 use super::super::ledger::default_rules;
 use super::super::mirror::tests::{hop, link, local, prefix, route};
-use super::super::mirror::{TABLE_DEFAULT, TABLE_MAIN};
+use super::super::mirror::{TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use super::*;
+use crate::id::Mac;
 use crate::netlink::{
-    Address, Event, Hook, HookSource, INGRESS, Insert, Neighbor, Netconf, NextHopObject, Qdisc,
-    ROOT, Rule, Scope,
+    Address, Event, Hook, HookSource, Hop, INGRESS, Insert, Link, Neighbor, Netconf, NextHopKind,
+    NextHopObject, Qdisc, ROOT, Route, RouteKind, Rule, Scope,
 };
+use crate::tables::RpFilter;
 
 pub(super) const PORTS: [(PortId, IfIndex); 2] =
     [(PortId(10), IfIndex(1)), (PortId(20), IfIndex(2))];
 
 fn rule(family: Family, priority: u32, table: u32) -> Event {
-    let identity = vec![0; 12].into_boxed_slice();
-    Event::Rule(Rule { family, priority, table, plain: true, identity })
+    Event::Rule(Rule::to_table(family, priority, table))
 }
 
 pub(super) fn add(r: Route) -> Event {
@@ -59,15 +60,22 @@ fn lookup(c: &Compiled, addr: IpAddr) -> Option<NextHop> {
     let index = match addr {
         IpAddr::V4(a) => {
             let a = u128::from(a.to_bits());
-            let all = c.v4.iter().filter(|(net, len, _)| inside(a, u128::from(*net), *len, 32));
+            let inside = |net: u32, len| inside(a, net.into(), len, 32);
+            let all = c.v4.iter().filter(|(net, len, _)| inside(net.to_bits(), *len));
             all.max_by_key(|(_, len, _)| *len).map(|r| r.2)
         }
         IpAddr::V6(a) => {
-            let all = c.v6.iter().filter(|(net, len, _)| inside(a.to_bits(), *net, *len, 128));
+            let inside = |net: u128, len| inside(a.to_bits(), net, len, 128);
+            let all = c.v6.iter().filter(|(net, len, _)| inside(net.to_bits(), *len));
             all.max_by_key(|(_, len, _)| *len).map(|r| r.2)
         }
     };
     index.map(|i| c.next_hops[i as usize])
+}
+
+/// Whether it is forwarded here or refused or left to the kernel for another reason.
+fn ours(next_hop: Option<NextHop>) -> Option<NextHop> {
+    next_hop.map(|n| if n.is_ours() { n } else { NextHop::Kernel })
 }
 
 fn at(c: &Compiled, addr: &str) -> Option<NextHop> {
@@ -148,11 +156,15 @@ fn the_lowest_metric_wins_and_equals_are_the_kernels() {
     let with_metric = |oif, priority| Route { priority, ..route("10.0.0.0/8", &[hop(oif, None)]) };
     let c = run(&with([with_metric(2, 20), with_metric(1, 10)]));
     assert_eq!(at(&c, "10.0.0.1"), Some(to(10, None)));
+    // Of equal ones IPv4 takes the first.
     let c = run(&with([with_metric(2, 10), with_metric(1, 10)]));
-    assert_eq!(at(&c, "10.0.0.1"), Some(NextHop::Kernel));
+    assert_eq!(at(&c, "10.0.0.1"), Some(to(20, None)));
+    let metric6 = |oif| route("fd00::/64", &[hop(oif, None)]);
+    let c = run(&with([metric6(1), metric6(2)]));
+    assert_eq!(at(&c, "fd00::1"), Some(NextHop::Kernel));
     // The better one leads to what is not a port: the worse one must not be taken.
     let c = run(&with([with_metric(3, 10), with_metric(1, 20)]));
-    assert_eq!(at(&c, "10.0.0.1"), Some(NextHop::Kernel));
+    assert_eq!(ours(at(&c, "10.0.0.1")), Some(NextHop::Kernel));
 }
 
 #[test]
@@ -163,7 +175,7 @@ fn what_only_the_kernel_can_follow() {
         ("tos", Route { tos: 8, ..plain() }),
         ("blackhole", Route { kind: RouteKind::Other(6), hops: vec![], ..plain() }),
         ("throw", Route { kind: RouteKind::Throw, hops: vec![], ..plain() }),
-        ("multipath", route("10.0.0.0/8", &[hop(1, None), hop(2, None)])),
+        ("one not ours", route("10.0.0.0/8", &[hop(1, None), hop(3, None)])),
         ("tunnel", route("10.0.0.0/8", &[tunnel])),
         ("no port", route("10.0.0.0/8", &[hop(3, None)])),
         ("no such device", route("10.0.0.0/8", &[hop(9, None)])),
@@ -172,7 +184,7 @@ fn what_only_the_kernel_can_follow() {
         ("no such object", Route { nexthop: Some(7), hops: vec![], ..plain() }),
     ] {
         let c = run(&with([r, route("0.0.0.0/0", &[hop(2, None)])]));
-        assert_eq!(at(&c, "10.0.0.1"), Some(NextHop::Kernel), "{what}");
+        assert_eq!(ours(at(&c, "10.0.0.1")), Some(NextHop::Kernel), "{what}");
         assert_eq!(at(&c, "11.0.0.1"), Some(to(20, None)), "{what}");
         let kernel = KernelRoute { prefix: prefix("10.0.0.0/8"), kernel: true };
         assert_eq!(c.kernel_routes, [kernel], "{what}");
@@ -202,7 +214,7 @@ fn a_link_without_carrier_or_with_a_master_is_not_used() {
         change(&mut l);
         let _ = m.apply(Event::Link(l.clone()));
         let c = run(&m);
-        assert_eq!(at(&c, "10.0.0.1"), Some(NextHop::Kernel));
+        assert_eq!(ours(at(&c, "10.0.0.1")), Some(NextHop::Kernel));
         assert_eq!((c.ports[0].up, c.ports[0].enslaved), (false, l.master.is_some()));
         assert_eq!(c.ports[0].forward_v4, l.master.is_none());
     }
@@ -214,9 +226,9 @@ fn next_hop_objects_are_followed() {
         Route { nexthop: Some(5), ..route("10.0.0.0/8", &[]) },
         Route { nexthop: Some(6), ..route("11.0.0.0/8", &[]) },
     ]);
-    let object = NextHopObject { id: 5, hop: Some(hop(1, Some("fe80::9"))) };
+    let object = NextHopObject { id: 5, kind: NextHopKind::Hop(hop(1, Some("fe80::9"))) };
     let _ = m.apply(Event::NextHop(object));
-    let _ = m.apply(Event::NextHop(NextHopObject { id: 6, hop: None }));
+    let _ = m.apply(Event::NextHop(NextHopObject { id: 6, kind: NextHopKind::Other }));
     let c = run(&m);
     assert_eq!(at(&c, "10.0.0.1"), Some(to(10, Some("fe80::9"))));
     assert_eq!(at(&c, "11.0.0.1"), Some(NextHop::Kernel));
@@ -237,7 +249,7 @@ fn the_least_mtu_counts() {
 }
 
 #[test]
-fn any_other_rule_keeps_the_family_with_the_kernel() {
+fn a_rule_that_is_not_known_keeps_the_family_with_the_kernel() {
     let mut m = with([route("10.0.0.0/8", &[hop(1, None)]), route("fd00::/64", &[hop(1, None)])]);
     for family in [Family::V4, Family::V6] {
         let scope = if family == Family::V4 { Scope::Device(IfIndex(1)) } else { Scope::All };
@@ -255,19 +267,20 @@ fn any_other_rule_keeps_the_family_with_the_kernel() {
     assert!(c.ports[0].forward_v4 && c.ports[0].forward_v6 && !c.ports[1].forward_v4);
     assert_eq!((c.ports[0].rp_filter, c.ports[1].rp_filter), (RpFilter::Strict, RpFilter::Off));
 
-    let _ = m.apply(rule(Family::V4, 100, 42));
+    let Event::Rule(odd) = rule(Family::V4, 100, 42) else { unreachable!() };
+    let odd = Rule { unknown: Some("users"), ..odd };
+    let _ = m.apply(Event::Rule(odd.clone()));
     let c = run(&m);
     assert!(c.stays_with_kernel_v4.as_ref().unwrap().contains("100"));
     assert!(!c.ports[0].forward_v4 && c.ports[0].forward_v6);
     assert!(c.v4.is_empty() && !c.v6.is_empty());
 
-    let Event::Rule(extra) = rule(Family::V4, 100, 42) else { unreachable!() };
     let Event::Rule(main) = rule(Family::V6, 32766, TABLE_MAIN) else { unreachable!() };
-    let _ = m.apply(Event::RuleGone(extra));
+    let _ = m.apply(Event::RuleGone(odd));
     let _ = m.apply(Event::RuleGone(main));
     let c = run(&m);
     assert_eq!(c.stays_with_kernel_v4, None);
-    assert!(c.stays_with_kernel_v6.unwrap().contains("missing"));
+    assert_eq!((c.stays_with_kernel_v6, c.v6.len()), (None, 0), "no rule leads to main");
     let _ = m.apply(Event::Unreadable(Family::V4));
     assert!(run(&m).stays_with_kernel_v4.is_some());
 }
@@ -284,21 +297,6 @@ fn ipv6_needs_ipv6_on_the_device() {
     };
     let _ = m.apply(Event::Netconf(on));
     assert!(!run(&m).ports[0].forward_v6);
-}
-
-#[test]
-fn neighbours_of_ports_that_can_be_sent_to() {
-    let mut m = base();
-    for (oif, state, mac) in
-        [(1, 0x02, Some(1)), (2, 0x20, None), (3, 0x02, Some(3)), (2, 0x04, Some(2))]
-    {
-        let addr = IpAddr::from([10, 0, 0, u8::try_from(oif).unwrap()]);
-        let mac = mac.map(|b| Mac([2, 0, 0, 0, 0, b]));
-        let _ = m.apply(Event::Neighbor(Neighbor { ifindex: IfIndex(oif), addr, mac, state }));
-    }
-    let known: Vec<_> =
-        run(&m).neighbors.into_iter().map(|((port, _), n)| (port.0, n.mac.0[5])).collect();
-    assert_eq!(known, [(10, 1), (20, 2)]);
 }
 
 #[test]
@@ -368,7 +366,7 @@ fn any_route(odd: bool) -> impl Strategy<Value = Route> {
                 6 => (r.kind, r.hops) = (RouteKind::Other(6), vec![]),
                 7 => (r.kind, r.hops) = (RouteKind::Throw, vec![]),
                 8 => r.tos = if tos { 8 } else { 0 },
-                9 => r.hops = vec![hop(1, None), hop(2, None)],
+                9 => r.hops = vec![hop(1, None), hop(3, None)],
                 _ => {}
             }
             r
@@ -426,7 +424,7 @@ fn traffic_control_leaves_a_device_to_the_kernel() {
     let lead = |m: &Mirror| {
         let c = run(m);
         let arrives: Vec<bool> = c.ports.iter().map(|p| p.forward_v4 && p.forward_v6).collect();
-        let leaves = ["10.0.0.7", "10.1.0.7"].map(|a| at(&c, a) != Some(NextHop::Kernel));
+        let leaves = ["10.0.0.7", "10.1.0.7"].map(|a| at(&c, a).unwrap().is_ours());
         (arrives, leaves)
     };
     let set = |parent, kind: &str| {
@@ -451,10 +449,10 @@ proptest! {
         let c = run(&m);
         for addr in 0x0a00_0000_u32..0x0a00_0040 {
             let ip = IpAddr::from(addr.to_be_bytes());
-            let ours = lookup(&c, ip);
+            let ours = ours(lookup(&c, ip));
             match ours {
                 Some(NextHop::Forward { .. }) => prop_assert_eq!(ours, kernel(&m, addr)),
-                Some(NextHop::Kernel) => {}
+                Some(_) => {}
                 None => prop_assert_eq!(kernel(&m, addr), None),
             }
             let longest = c.kernel_routes.iter().filter(|k| match k.prefix.addr {
@@ -474,9 +472,10 @@ proptest! {
         let m = with(routes.collect::<Vec<_>>());
         let c = run(&m);
         for addr in 0x0a00_0000_u32..0x0a00_0040 {
-            prop_assert_eq!(lookup(&c, IpAddr::from(addr.to_be_bytes())), kernel(&m, addr));
+            prop_assert_eq!(ours(lookup(&c, IpAddr::from(addr.to_be_bytes()))), kernel(&m, addr));
         }
     }
 }
 
 mod kept;
+mod neighbors;

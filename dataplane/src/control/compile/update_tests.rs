@@ -8,8 +8,10 @@ use super::*;
 use crate::control::mirror::Dirty;
 use crate::id::Mac;
 use crate::netlink::{
-    Address, Event, Hook, HookSource, Insert, Neighbor, Netconf, Qdisc, ROOT, Scope, Switch, Tcx,
+    Address, Event, Hook, HookSource, Hop, Insert, Neighbor, Netconf, Number, Qdisc, ROOT, Route,
+    RouteKind, Rule, RuleAction, Scope, Selector, Switch, Tcx,
 };
+use crate::tables::policy::Action;
 
 /// A change of any kind that there is.
 fn change() -> impl Strategy<Value = Event> {
@@ -64,25 +66,61 @@ fn change() -> impl Strategy<Value = Event> {
             parent: ROOT,
             kind: if limits { "tbf" } else { "fq" }.to_owned(),
         })),
+        2 => (0_u32..3, 1_u32..4, any::<bool>()).prop_map(|(what, priority, gone)| {
+            let rule = Rule::to_table(Family::V4, priority, 100);
+            let selector = Selector { tos: (8, 8), ..Selector::default() };
+            let rule = match what {
+                0 => rule,
+                1 => Rule { selector, ..rule },
+                _ => Rule { selector, action: RuleAction::Refuse, ..rule },
+            };
+            if gone { Event::RuleGone(rule) } else { Event::Rule(rule) }
+        }),
+        2 => (1_u16..3, 1_u32..4).prop_map(|(weight, other)| {
+            let hops = [Hop { weight, ..hop(1, None) }, hop(other, None)];
+            Event::Route(Route { table: 100, ..super::super::mirror::tests::route("10.3.0.0/16", &hops) }, Insert::Replace)
+        }),
+        1 => (0_u32..4).prop_map(|policy| Event::Number(Number::HashPolicyV4, policy)),
         1 => Just(Event::Overrun),
     ]
 }
 
 /// With next hops written out, whose numbers may differ.
-fn resolved(c: &Compiled) -> (Compiled, Vec<NextHop>) {
-    let hops = c.v4.iter().map(|r| r.2).chain(c.v6.iter().map(|r| r.2));
-    let hops = hops.map(|i| c.next_hops[i as usize]).collect();
+fn resolved(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
+    let apart = c.policy_v4.iter().flat_map(|p| &p.tables).flat_map(|(_, t)| t);
+    let hops = c.v4.sorted().map(|r| r.2).chain(apart.map(|r| r.2));
+    let apart = c.policy_v6.iter().flat_map(|p| &p.tables).flat_map(|(_, t)| t);
+    let hops = hops.chain(c.v6.sorted().map(|r| r.2)).chain(apart.map(|r| r.2));
+    let resolve = |i: u32| {
+        let (next_hop, met) = (c.next_hops[i as usize], c.suppressed[i as usize]);
+        match next_hop {
+            NextHop::Group(g) => (NextHop::Group(0), met, Some(c.groups[g as usize].clone())),
+            other => (other, met, None),
+        }
+    };
+    let hops = hops.map(resolve).collect();
     let mut rest = c.clone();
     rest.next_hops.clear();
-    rest.v4.iter_mut().for_each(|r| r.2 = 0);
-    rest.v6.iter_mut().for_each(|r| r.2 = 0);
+    rest.suppressed.clear();
+    rest.groups.clear();
+    rest.used = 0;
+    for rule in rest.policy_v4.iter_mut().flat_map(|p| &mut p.rules) {
+        if let Action::Refuse(index) = &mut rule.action {
+            *index = 0;
+        }
+    }
+    let tables = rest.policy_v4.iter_mut().flat_map(|p| &mut p.tables);
+    tables.for_each(|(_, t)| t.iter_mut().for_each(|r| r.2 = 0));
+    rest.v4 = c.v4.iter().map(|r| (r.0, r.1, 0)).collect();
+    rest.v6 = c.v6.iter().map(|r| (r.0, r.1, 0)).collect();
     (rest, hops)
 }
 
 /// Without the ledger, in which more is told than what is forwarded by.
-fn tables(c: &Compiled) -> (Compiled, Vec<NextHop>) {
+fn tables(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
     let (rest, hops) = resolved(c);
-    (Compiled { ledger: Ledger::default(), ..rest }, hops)
+    let (kept_v4, kept_v6) = Default::default();
+    (Compiled { ledger: Ledger::default(), kept_v4, kept_v6, ..rest }, hops)
 }
 
 fn source(mirror: &Mirror) -> Source<'_> {
@@ -102,6 +140,84 @@ proptest! {
             prop_assert!(changed.any() || tables(&parts) == before, "{:?} is not told of", event);
         }
     }
+}
+
+/// A change of a route, in tables that hide each other, of prefixes inside of each other.
+fn route_change() -> impl Strategy<Value = Event> {
+    let dsts = vec![
+        "0.0.0.0/0",
+        "10.2.0.0/16",
+        "10.2.3.0/24",
+        "10.2.3.4/32",
+        "10.2.3.5/32",
+        "10.9.0.0/16",
+        "127.0.5.0/24",
+        "::/0",
+        "fd00:1::/64",
+        "fd00:1::7/128",
+        "fe80::/64",
+    ];
+    let kinds = vec![RouteKind::Unicast, RouteKind::Unicast, RouteKind::Other(6), RouteKind::Throw];
+    let tables = vec![254, 254, 254, 254, 254, 254, 253, 255, 100];
+    let all = (
+        prop::sample::select(dsts),
+        prop::sample::select(kinds),
+        prop::sample::select(tables),
+        // The third device is no port.
+        1_u32..4,
+        0_u32..2,
+        any::<bool>(),
+    );
+    all.prop_map(|(dst, kind, table, oif, priority, gone)| {
+        let route = Route { kind, table, priority, ..route(dst, &[hop(oif, None)]) };
+        if gone { Event::RouteGone(route) } else { Event::Route(route, Insert::Replace) }
+    })
+}
+
+proptest! {
+    #[test]
+    fn prefix_by_prefix_as_whole(
+        changes in prop::collection::vec((prop_oneof![9 => route_change(), 1 => change()], any::<bool>()), 1..60)
+    ) {
+        let mut mirror = forwarding();
+        let mut parts = compile(source(&mirror));
+        let (mut what, mut touched) = (Which::default(), Touched::default());
+        for (event, now) in changes {
+            let named = Touched::named_by(&event);
+            let dirty = mirror.apply(event.clone());
+            if !touched.note(named, dirty) {
+                what = what.and(dirty.into());
+            }
+            // Several together, as they come.
+            if now {
+                let before = tables(&parts);
+                let touched = std::mem::take(&mut touched);
+                let changed = parts.update_prefixes(source(&mirror), std::mem::take(&mut what), touched);
+                prop_assert_eq!(resolved(&parts), resolved(&compile(source(&mirror))), "{:?}", event);
+                prop_assert!(changed.any() || tables(&parts) == before, "{:?} is not told of", event);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_prefix_is_all_that_is_looked_at() {
+    let mut mirror = forwarding();
+    for n in 0..2000_u32 {
+        let dst = format!("20.{}.{}.0/24", n / 256, n % 256);
+        let _ = mirror.apply(add(route(&dst, &[hop(1, None)])));
+    }
+    let mut parts = compile(source(&mirror));
+    // Were others looked at, this would be seen.
+    let _ = mirror.apply(add(route("20.0.1.0/24", &[hop(2, None)])));
+    let one = add(route("20.0.0.0/24", &[hop(2, None)]));
+    let mut touched = Touched::default();
+    let named = Touched::named_by(&one);
+    assert!(touched.note(named, mirror.apply(one)));
+    let changed = parts.update_prefixes(source(&mirror), Which::default(), touched);
+    assert_eq!(changed, Which { v4: true, ..Which::default() });
+    let hop = |dst: [u8; 4]| parts.next_hops[parts.v4.get(dst.into(), 24).unwrap() as usize];
+    assert_ne!(hop([20, 0, 0, 0]), hop([20, 0, 1, 0]));
 }
 
 #[test]

@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Device, Place, Use};
+use crate::control::compile::strange_rule;
 use crate::control::mirror::{Mirror, Settings, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
-use crate::netlink::{Family, HookSource, Link, LinkKind, Qdisc, RouteKind, Scope, Switch};
+use crate::netlink::{
+    Family, HookSource, Link, LinkKind, Qdisc, RouteKind, Rule, RuleAction, Scope, Selector, Switch,
+};
 
 const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
@@ -57,20 +60,21 @@ pub(super) fn rules(mirror: &Mirror) -> Vec<Use> {
     BOTH.into_iter().filter_map(|f| Some(family(f, strange_rule(mirror, f)?))).collect()
 }
 
-fn strange_rule(mirror: &Mirror, family: Family) -> Option<String> {
-    let rules = || mirror.rules.iter().filter(|r| r.family == family);
-    let defaults = default_rules(family);
-    for rule in rules() {
-        if !rule.plain {
-            return Some(format!("policy rule {} selects packets", rule.priority));
-        }
-        if !defaults.contains(&(rule.priority, rule.table)) {
-            return Some(format!("policy rule {} leads to table {}", rule.priority, rule.table));
-        }
-    }
-    let there = |p: u32, t: u32| rules().any(|r| (r.priority, r.table) == (p, t));
-    let (priority, table) = defaults.iter().find(|(p, t)| !there(*p, *t))?;
-    Some(format!("policy rule {priority} to table {table} is missing"))
+/// Rules beyond those that a namespace comes with, which the workers go through.
+pub(super) fn policy(mirror: &Mirror) -> Vec<Use> {
+    let of = |f: Family| {
+        let usual = |r: &&Rule| {
+            let RuleAction::Table(table) = r.action else { return false };
+            let plain = r.selector == Selector::default() && !r.suppress.any_given();
+            plain && default_rules(f).contains(&(r.priority, table))
+        };
+        let more =
+            || mirror.rules.iter().filter(|r| r.family == f && r.unknown.is_none() && !usual(r));
+        let first = more().next()?;
+        let what = format!("{} rules, the first of priority {}", more().count(), first.priority);
+        Some(family(f, what))
+    };
+    BOTH.into_iter().filter_map(of).collect()
 }
 
 pub(super) fn netfilter(mirror: &Mirror) -> Vec<Use> {

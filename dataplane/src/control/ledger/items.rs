@@ -42,7 +42,11 @@ pub static ITEMS: &[Item] = &[
         "it may lead anywhere",
     ),
     kernel("rules", Scope::Family, Watched::Notice, find::rules)
-        .says("policy routing rules beyond the three that a namespace comes with", "not converted")
+        .says(
+            "policy routing rules that ask for what nsplane does not know of a packet: a tunnel's key, users, \
+             the flow label, or for packets of no VRF; over 1,000 rules; none at all",
+            "not converted",
+        )
         .or(Bypass::Rules),
     kernel("netfilter", Scope::Family, Watched::NoticeAndLook, find::netfilter)
         .says(
@@ -96,6 +100,11 @@ pub static ITEMS: &[Item] = &[
         "`force_forwarding` of an IPv6 device while `all` does not forward",
         "the kernel forwards what arrives there",
     ),
+    converted("policy", Scope::Family, Watched::Notice, find::policy).says(
+        "policy routing rules by source, destination, device, mark, TOS or DSCP, protocol and ports; goto, nop, \
+         blackhole, unreachable, prohibit; `suppress_prefixlength`, `suppress_ifgroup`",
+        "gone through for each packet; tests/routes_like_the_kernel.rs",
+    ),
     converted("rp-filter", Scope::Device, Watched::Notice, find::rp_filter).says(
         "`rp_filter` of a device or of `all`",
         "the stricter counts; what does not pass is punted, so that the kernel drops and logs it; \
@@ -119,9 +128,14 @@ pub static ITEMS: &[Item] = &[
             "what nsplane sends does not go through them",
         )
         .or(Bypass::Tc),
-    kernel("multipath", Scope::Routes, Watched::Notice, find::nothing).says(
-        "routes with several next hops, and several routes of one prefix and metric; next-hop groups; hence \
-         `fib_multipath_hash_policy`, `_hash_fields`, `_use_neigh`",
+    converted("balanced", Scope::Routes, Watched::NoticeAndSettings, find::nothing).says(
+        "routes with several next hops and next-hop groups, by weight: `fib_multipath_hash_policy` 0 and 1, \
+         `fib_multipath_hash_seed`",
+        "the kernel's choice where a seed is set; tests/routes_like_the_kernel.rs",
+    ),
+    kernel("multipath", Scope::Routes, Watched::NoticeAndSettings, find::nothing).says(
+        "several next hops with `fib_multipath_hash_policy` 2 or 3 (`_hash_fields`), or `_use_neigh`; resilient \
+         groups; several IPv6 routes of one prefix and metric that are not one",
         "which next hop a flow takes is the kernel's choice",
     ),
     kernel("encap", Scope::Routes, Watched::Notice, find::nothing).says(
@@ -129,7 +143,7 @@ pub static ITEMS: &[Item] = &[
         "not converted",
     ),
     kernel("refusing", Scope::Routes, Watched::Notice, find::nothing)
-        .says("blackhole, unreachable, prohibit, throw and local routes", "the kernel drops, answers or delivers"),
+        .says("blackhole, unreachable, prohibit and local routes; throw, where no rule asks for more than a table", "the kernel drops, answers or delivers"),
     kernel("some-packets", Scope::Routes, Watched::Notice, find::nothing).says(
         "routes for a TOS or a source prefix, beside others of the prefix",
         "the choice between them is the kernel's",

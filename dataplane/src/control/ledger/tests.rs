@@ -21,9 +21,9 @@ fn device(index: u32) -> netlink::Scope {
     netlink::Scope::Device(IfIndex(index))
 }
 
-fn rule(family: Family, priority: u32, table: u32, plain: bool) -> Event {
-    let identity = vec![priority as u8; 12].into_boxed_slice();
-    Event::Rule(Rule { family, priority, table, plain, identity })
+fn rule(family: Family, priority: u32, table: u32, known: bool) -> Event {
+    let unknown = (!known).then_some("users");
+    Event::Rule(Rule { unknown, ..Rule::to_table(family, priority, table) })
 }
 
 fn set(family: Family, scope: netlink::Scope, what: fn(&mut Netconf)) -> Event {
@@ -83,7 +83,8 @@ fn cases() -> Vec<Case> {
         // Until all of it is read again.
         whole("unreadable", vec![Event::Unreadable(Family::V6)], both),
         whole("rules", vec![rule(Family::V4, 100, 254, false)], v4),
-        whole("rules", vec![rule(Family::V6, 100, 7, true)], v6),
+        whole("rules", vec![rule(Family::V6, 100, 7, false)], v6),
+        whole("policy", vec![rule(Family::V6, 100, 7, true)], [false; 2]),
         whole("netfilter", vec![hooks(HookSource::Nftables, None)], both),
         whole("netfilter", vec![hooks(HookSource::Iptables, only_v4)], v4),
         whole("netfilter", vec![hooks(HookSource::Bpf, only_v4)], v4),

@@ -1,5 +1,7 @@
 //! What devices are because of members: parents, stand-ins, far ends.
 
+use std::collections::BTreeSet;
+
 use super::resolve::Known;
 use super::wanted::{Device, Wanted};
 use crate::control::Control;
@@ -14,6 +16,8 @@ impl Control {
     pub(in crate::control) fn note_devices(&mut self, wanted: &[Wanted]) {
         let waits = |w: &&Wanted| !w.stated && self.is_expected(w.parent);
         self.book.promised = wanted.iter().filter(waits).filter_map(|w| w.link).collect();
+        let still: BTreeSet<Device> = wanted.iter().filter_map(|w| w.link).collect();
+        self.book.no_way_out.retain(|device| still.contains(device));
         let stated = || wanted.iter().filter(|w| w.stated);
         self.book.stand_ins = stated().filter_map(|w| w.link).collect();
         self.book.far_ends = stated().filter_map(|w| Some((w.far?, w.link?))).collect();
@@ -87,7 +91,6 @@ impl Control {
                 parent: m.parent,
                 parent_generation: m.parent_generation,
                 tags: m.how.tags(),
-                local: m.local.clone(),
             })),
             Use::FarEnd(stand_in) => {
                 let is = |p: &&(usize, &PortState)| {

@@ -102,8 +102,6 @@ pub(in crate::control) struct Wanted {
     pub(super) how: How,
     /// By the configuration.
     pub(super) stated: bool,
-    /// A macvlan that hands frames to others of the same device itself.
-    pub(super) bridge: bool,
     /// The far end of its stand-in, if that has one that we drive.
     pub(super) far: Option<Device>,
 }
@@ -179,7 +177,6 @@ fn from_config(
         parent: (parent_ns, parent.ifindex),
         how,
         stated: true,
-        bridge: false,
         far,
     })
 }
@@ -195,11 +192,12 @@ fn from_kernel(
         return None;
     }
     let mut parent = (below(ns, link)?, link.peer?);
-    let (how, bridge) = match link.part? {
+    let how = match link.part? {
         // `passthru` has all frames of its device, `source` those from some addresses:
         // neither are they told apart by the address they are to.
-        LinkPart::Macvlan { mode: MACVLAN_BRIDGE } => (How::Mac(link.mac?), true),
-        LinkPart::Macvlan { mode: MACVLAN_PRIVATE | MACVLAN_VEPA } => (How::Mac(link.mac?), false),
+        LinkPart::Macvlan { mode: MACVLAN_BRIDGE | MACVLAN_PRIVATE | MACVLAN_VEPA } => {
+            How::Mac(link.mac?)
+        }
         LinkPart::Vlan { proto, id, priorities: false } => {
             let own = (proto, id);
             let lower = mirror(seen, parent.0)?.links.get(&parent.1)?;
@@ -211,13 +209,13 @@ fn from_kernel(
                 }
                 Some(_) => return None,
             };
-            (How::Vlan(tags), false)
+            How::Vlan(tags)
         }
         _ => return None,
     };
     let clean = untouched(seen, parent);
     let link = Some((ns, link.ifindex));
-    clean.then_some(Wanted { link, parent, how, stated: false, bridge, far: None })
+    clean.then_some(Wanted { link, parent, how, stated: false, far: None })
 }
 
 /// Frames that arrive on the link are its namespace's to route.

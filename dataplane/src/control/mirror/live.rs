@@ -180,7 +180,25 @@ fn follows_the_kernel() {
 
     space.ip("rule add from 10.0.0.0/8 lookup 100 priority 100");
     f.settle("a rule", false);
-    assert!(f.mirror.rules.iter().any(|r| r.priority == 100 && !r.plain));
+    assert!(f.mirror.rules.iter().any(|r| r.priority == 100 && r.selector.src.is_some()));
+    // Of equal priorities the first that was made comes first.
+    for words in [
+        "rule add from 9.0.0.0/8 lookup 101 priority 100",
+        "rule add from 11.0.0.0/8 iif hma goto 32766 priority 100",
+        "rule add not fwmark 7/15 ipproto udp dport 5-9 blackhole priority 50",
+        "rule add priority 60 lookup main suppress_prefixlength 0 suppress_ifgroup 3",
+        "rule del from 10.0.0.0/8 lookup 100 priority 100",
+        "rule add from 10.0.0.0/8 lookup 100 priority 100",
+        "-6 rule add to fd00::/16 tos 0x10 unreachable priority 9",
+        "rule del priority 50",
+        "rule del priority 60",
+        "rule del priority 100",
+        "rule del priority 100",
+    ] {
+        space.ip(words);
+        f.settle(words, false);
+    }
+    assert!(f.mirror.rules.iter().all(|r| r.unknown.is_none()));
     space.ip("rule del priority 100");
     space.ip("link set hma mtu 1400");
     f.settle("no rule, an mtu", false);
@@ -237,6 +255,16 @@ fn routes_v4(space: &Space, f: &mut Follower) {
         "addr del 10.0.0.7/32 dev hma",
         "nexthop replace id 6 via 10.1.0.3 dev hmc",
         "nexthop del id 5",
+        "nexthop add id 15 via 10.0.0.2 dev hma",
+        "nexthop add id 16 via 10.1.0.2 dev hmc",
+        "nexthop add id 19 group 15,3/16,200",
+        "nexthop add id 18 group 15",
+        "nexthop add id 20 blackhole",
+        "route add 10.12.0.0/16 nhid 19",
+        "route add 10.13.0.0/16 nhid 18",
+        "route add 10.14.0.0/16 nhid 20",
+        "route add 10.15.0.0/16 nexthop via 10.0.0.2 weight 5 nexthop via 10.1.0.2 weight 256",
+        "nexthop replace id 19 group 16,2/15,7",
     ] {
         space.ip(words);
         f.settle(words, false);
@@ -254,6 +282,9 @@ fn routes_v6(space: &Space, f: &mut Follower) {
         "route del fd01::/64 via fd00::3",
         "route add fd02::/64 nexthop via fd00::2 nexthop via fd00::3",
         "route replace fd02::/64 via fd00::4",
+        "route add fd08::/64 nexthop via fd00::2 weight 3 nexthop via fd00::3 weight 7",
+        "route append fd08::/64 via fd00::4",
+        "route del fd08::/64 via fd00::3",
         "route replace fd02::/64 nexthop via fd00::5 nexthop via fd00::6",
         "route add fd03::/64 dev hmc metric 7",
         "route append fd03::/64 dev hma metric 7",

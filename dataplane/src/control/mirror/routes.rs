@@ -32,7 +32,10 @@ impl Key {
 /// Routes of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
+    /// No list is empty.
     map: BTreeMap<Key, Vec<Route>>,
+    /// How many they are in all: counting them goes through a million.
+    len: usize,
 }
 
 /// What [`Routes::drop_dead_v4`] did.
@@ -68,15 +71,24 @@ fn merges(r: &Route) -> bool {
         && r.hops.iter().all(|h| h.gateway.is_some())
 }
 
+/// The same next hop: a message about one of several does not say its weight.
+fn same_hop(a: &Hop, b: &Hop) -> bool {
+    (a.oif, a.gateway, a.encap) == (b.oif, b.gateway, b.encap)
+}
+
+fn has_hop(r: &Route, hop: &Hop) -> bool {
+    r.hops.iter().any(|h| same_hop(h, hop))
+}
+
 fn overlap(a: &Route, b: &Route) -> bool {
-    a.hops.iter().any(|h| b.hops.contains(h))
+    a.hops.iter().any(|h| has_hop(b, h))
 }
 
 impl Routes {
     /// Number of routes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.map.values().map(Vec::len).sum()
+        self.len
     }
 
     /// There are none.
@@ -104,18 +116,25 @@ impl Routes {
             .flat_map(|(_, routes)| routes)
     }
 
+    /// The routes of one destination in a table, in the same order.
+    pub fn at(&self, table: u32, dst: Prefix) -> impl Iterator<Item = &Route> {
+        let first = Key { table, dst, source: None, tos: 0, priority: 0 };
+        let here = self.map.range(first..);
+        here.take_while(move |(k, _)| (k.table, k.dst) == (table, dst)).flat_map(|(_, list)| list)
+    }
+
     /// The route of a destination that wins over its others in the table: the one of the
     /// least metric, the first of several.
     #[must_use]
     pub fn first_of(&self, table: u32, dst: Prefix) -> Option<&Route> {
-        let first = Key { table, dst, source: None, tos: 0, priority: 0 };
-        let here = self.map.range(first..).take_while(|(k, _)| (k.table, k.dst) == (table, dst));
-        here.flat_map(|(_, routes)| routes).min_by_key(|r| r.priority)
+        self.at(table, dst).min_by_key(|r| r.priority)
     }
 
     /// Puts a route in, as the kernel did. False: it was there already.
     pub(super) fn insert(&mut self, route: Route, how: Insert) -> bool {
-        let list = self.map.entry(Key::of(&route)).or_default();
+        // Room for one: nearly all have one, and there may be a million.
+        let list = self.map.entry(Key::of(&route)).or_insert_with(|| Vec::with_capacity(1));
+        let before = list.len();
         if let [only] = list.as_slice()
             && *only == route
         {
@@ -125,6 +144,7 @@ impl Routes {
             Family::V4 => insert_v4(list, route, how),
             Family::V6 => insert_v6(list, route, how),
         }
+        self.len = self.len + list.len() - before;
         true
     }
 
@@ -132,7 +152,9 @@ impl Routes {
     pub(super) fn remove(&mut self, route: &Route) -> bool {
         let key = Key::of(route);
         let Some(list) = self.map.get_mut(&key) else { return false };
+        let before = list.len();
         let gone = if merges(route) { remove_hops(list, route) } else { remove_one(list, route) };
+        self.len = self.len + list.len() - before;
         if list.is_empty() {
             self.map.remove(&key);
         }
@@ -187,22 +209,19 @@ impl Routes {
     /// The address is delivered locally.
     pub(super) fn is_local_v4(&self, addr: IpAddr) -> bool {
         let dst = Prefix { addr, len: 32 };
-        let first = Key { table: TABLE_LOCAL, dst, source: None, tos: 0, priority: 0 };
-        let here =
-            self.map.range(first..).take_while(|(k, _)| (k.table, k.dst) == (TABLE_LOCAL, dst));
-        here.flat_map(|(_, list)| list).any(|r| r.kind == RouteKind::Local)
+        self.at(TABLE_LOCAL, dst).any(|r| r.kind == RouteKind::Local)
     }
 
     /// Keeps what `keep` says. True: something went.
     fn retain(&mut self, mut keep: impl FnMut(&Route) -> bool) -> bool {
-        let mut any = false;
+        let before = self.len;
         self.map.retain(|_, list| {
-            let before = list.len();
+            let here = list.len();
             list.retain(&mut keep);
-            any |= before != list.len();
+            self.len -= here - list.len();
             !list.is_empty()
         });
-        any
+        self.len != before
     }
 }
 
@@ -255,7 +274,7 @@ fn remove_hops(list: &mut Vec<Route>, route: &Route) -> bool {
     let mut any = false;
     for r in list.iter_mut().filter(|r| merges(r)) {
         let before = r.hops.len();
-        r.hops.retain(|h| !route.hops.contains(h));
+        r.hops.retain(|h| !has_hop(route, h));
         any |= before != r.hops.len();
     }
     // Emptied here: those that never had next hops do not merge.

@@ -24,6 +24,7 @@ pub(in super::super) fn link(index: u32, up: bool) -> Link {
         master: None,
         peer: None,
         peer_nsid: None,
+        group: 0,
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
@@ -40,7 +41,7 @@ pub(in super::super) fn prefix(s: &str) -> Prefix {
 
 pub(in super::super) fn hop(oif: u32, gateway: Option<&str>) -> Hop {
     let gateway = gateway.map(|g| g.parse().unwrap());
-    Hop { oif: Some(IfIndex(oif)), gateway, encap: false }
+    Hop { oif: Some(IfIndex(oif)), gateway, encap: false, weight: 1 }
 }
 
 pub(in super::super) fn route(dst: &str, hops: &[Hop]) -> Route {
@@ -53,6 +54,7 @@ pub(in super::super) fn route(dst: &str, hops: &[Hop]) -> Route {
         kind: RouteKind::Unicast,
         prefsrc: None,
         mtu: None,
+        mtu_locked: false,
         nexthop: None,
         hops: hops.to_vec(),
         expires: false,
@@ -146,7 +148,7 @@ fn a_deleted_device_takes_all_that_is_its_own() {
 #[test]
 fn a_next_hop_object_takes_its_routes_along() {
     let mut m = two_links();
-    let object = NextHopObject { id: 5, hop: Some(hop(1, Some("10.0.0.9"))) };
+    let object = NextHopObject { id: 5, kind: NextHopKind::Hop(hop(1, Some("10.0.0.9"))) };
     let by_object = |dst: &str| Route { nexthop: Some(5), ..route(dst, &[]) };
     for e in [Event::NextHop(object), add(by_object("10.5.0.0/16")), add(by_object("fd05::/64"))] {
         assert!(m.apply(e).any());

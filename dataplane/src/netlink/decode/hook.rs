@@ -333,7 +333,7 @@ mod tests {
         let tbf = Qdisc { ifindex: IfIndex(7), parent: ROOT, kind: "tbf".to_owned() };
         assert_eq!(one(36, &head), Some(Event::Qdisc(tbf.clone())));
         assert_eq!(one(37, &head), Some(Event::QdiscGone(tbf)));
-        assert_eq!(one(36, &head[..8]), None);
+        assert_eq!(one(36, &head[..8]), Some(Event::Overrun));
         head[12..16].copy_from_slice(&INGRESS.to_ne_bytes());
         assert!(matches!(one(36, &head), Some(Event::Qdisc(q)) if q.on_ingress()));
     }

@@ -12,6 +12,7 @@ const LINK: u16 = 5;
 const MASTER: u16 = 10;
 const LINKINFO: u16 = 18;
 const AF_SPEC: u16 = 26;
+const GROUP: u16 = 27;
 const NUM_TX_QUEUES: u16 = 31;
 const NUM_RX_QUEUES: u16 = 32;
 const LINK_NETNSID: u16 = 37;
@@ -61,6 +62,7 @@ pub(super) fn link(payload: &[u8], gone: bool) -> Result<Event, Skip> {
         peer: None,
         peer_nsid: None,
         part: None,
+        group: 0,
         rx_queues: 1,
         tx_queues: 1,
         xdp: XdpMode::None,
@@ -86,6 +88,7 @@ fn fill(link: &mut Link, kind: u16, value: Value<'_>) -> Result<(), Skip> {
         LINK => link.peer = some(value.u32()?),
         MASTER => link.master = some(value.u32()?),
         LINK_NETNSID => link.peer_nsid = Some(value.i32()?),
+        GROUP => link.group = value.u32()?,
         NUM_TX_QUEUES => link.tx_queues = value.u32()?,
         NUM_RX_QUEUES => link.rx_queues = value.u32()?,
         // Nested, and a driver may put anything there: what cannot be read is
@@ -222,6 +225,27 @@ mod tests {
         // Half of it is nothing.
         assert_eq!(with_info(b"vlan\0", &tag[0]).part, None);
         assert_eq!(with_info(b"vlan\0", &[]).part, None);
+    }
+
+    /// Byte by byte what a little-endian kernel with 8021q says of `vlan protocol 802.1Q id
+    /// 101` without and with priority maps (include/uapi/linux/if_link.h, `IFLA_VLAN_*`).
+    #[test]
+    #[cfg(target_endian = "little")]
+    #[rustfmt::skip]
+    fn a_vlan_in_the_kernels_own_bytes() {
+        let plain = [
+            6, 0, 5, 0, 0x81, 0x00, 0, 0,
+            6, 0, 1, 0, 101, 0, 0, 0,
+            12, 0, 2, 0, 1, 0, 0, 0, 255, 255, 255, 255,
+        ];
+        let maps = [
+            16, 0, 4, 0, 12, 0, 1, 0, 6, 0, 0, 0, 7, 0, 0, 0,
+            16, 0, 3, 0, 12, 0, 1, 0, 4, 0, 0, 0, 5, 0, 0, 0,
+        ];
+        let part = |data: &[u8]| with_info(b"vlan\0", data).part;
+        let vlan = |priorities| Some(LinkPart::Vlan { proto: 0x8100, id: 101, priorities });
+        assert_eq!(part(&plain), vlan(false));
+        assert_eq!(part(&[&plain[..], &maps].concat()), vlan(true));
     }
 
     #[test]

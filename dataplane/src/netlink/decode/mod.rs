@@ -5,13 +5,13 @@ pub(super) mod hook;
 mod link;
 mod neigh;
 mod nsid;
+mod policy;
 mod route;
 
 use netlink_packet_core::NetlinkBuffer;
 
 use super::event::{Event, Family};
 
-pub(super) use neigh::filtered_address;
 pub(super) use nsid::nsid;
 
 /// `struct nlmsghdr`.
@@ -84,9 +84,11 @@ pub(super) fn messages(mut bytes: &[u8]) -> (Vec<Message<'_>>, bool) {
     (out, !bytes.is_empty())
 }
 
-/// Appends the events of a datagram to `out`, and counts what gives none.
+/// Appends the events of a datagram to `out`, and counts what gives none. What could not
+/// be read may have changed anything: then the state is to be read anew.
 pub fn decode(datagram: &[u8], out: &mut Vec<Event>, tally: &mut Tally) {
     let (messages, rest) = messages(datagram);
+    let malformed = tally.malformed;
     tally.malformed += u64::from(rest);
     for m in messages {
         match m.kind {
@@ -95,6 +97,9 @@ pub fn decode(datagram: &[u8], out: &mut Vec<Event>, tally: &mut Tally) {
             kind if kind < FIRST_RTM => {}
             _ => decode_one(&m, out, tally),
         }
+    }
+    if tally.malformed > malformed {
+        out.push(Event::Overrun);
     }
 }
 
@@ -115,9 +120,9 @@ pub(super) fn decode_one(m: &Message<'_>, out: &mut Vec<Event>, tally: &mut Tall
         rtm::NEIGH => neigh::neighbor(m.payload, gone),
         rtm::NETCONF => neigh::netconf(m.payload, gone),
         rtm::ROUTE => route::route(m.payload, m.flags, gone),
-        rtm::RULE => route::rule(m.payload, gone),
+        rtm::RULE => policy::rule(m.payload, gone),
         rtm::QDISC => hook::qdisc(m.payload, gone),
-        rtm::NEXTHOP => route::nexthop(m.payload, gone),
+        rtm::NEXTHOP => policy::nexthop(m.payload, gone),
         _ => Err(Skip::Ignored),
     };
     match event {
@@ -130,20 +135,20 @@ pub(super) fn decode_one(m: &Message<'_>, out: &mut Vec<Event>, tally: &mut Tall
     }
 }
 
-/// What it means that a message of this kind could not be read. A device or a
-/// neighbour that we do not know is merely not used; a route that we do not know
-/// would let packets take a shorter prefix instead.
+/// What it means that a message of this kind could not be read, in a dump too. A device,
+/// an address or a neighbour that we do not know is merely not used; a route that we do
+/// not know would let packets take a shorter prefix instead, a setting or a queueing
+/// discipline would be taken for one that is not there.
 fn unreadable(base: u16, payload: &[u8]) -> Vec<Event> {
-    if !matches!(base, rtm::ROUTE | rtm::RULE | rtm::NEXTHOP) {
-        return Vec::new();
-    }
-    match payload.first().copied().map(attrs::family) {
-        Some(Ok(family)) => vec![Event::Unreadable(family)],
-        _ if base == rtm::NEXTHOP => {
-            vec![Event::Unreadable(Family::V4), Event::Unreadable(Family::V6)]
-        }
-        _ => Vec::new(),
-    }
+    let both = [Family::V4, Family::V6];
+    let families: &[Family] = match (base, payload.first().copied().map(attrs::family)) {
+        (rtm::ROUTE | rtm::RULE | rtm::NEXTHOP | rtm::NETCONF, Some(Ok(Family::V4))) => &both[..1],
+        (rtm::ROUTE | rtm::RULE | rtm::NEXTHOP | rtm::NETCONF, Some(Ok(Family::V6))) => &both[1..],
+        // Cut before it says whose it is.
+        (rtm::ROUTE | rtm::RULE | rtm::NETCONF, None) | (rtm::NEXTHOP | rtm::QDISC, _) => &both,
+        _ => &[],
+    };
+    families.iter().copied().map(Event::Unreadable).collect()
 }
 
 #[cfg(test)]

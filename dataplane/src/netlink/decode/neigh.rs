@@ -1,8 +1,8 @@
 //! Addresses, neighbours, settings: `struct ifaddrmsg`, `ndmsg`, `netconfmsg`.
 
 use super::super::event::{Address, Event, Neighbor, Netconf, Prefix, Scope};
+use super::Skip;
 use super::attrs::{family, split, word};
-use super::{Message, Skip, rtm};
 use crate::id::{IfIndex, Mac};
 
 const IFA_ADDRESS: u16 = 1;
@@ -72,21 +72,6 @@ pub(super) fn neighbor(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     }
     let state = u16::from_ne_bytes([head[8], head[9]]);
     Ok(Event::Neighbor(Neighbor { ifindex, addr, mac, state }))
-}
-
-/// A unicast address of a device's filter, as a message of a bridge's forwarding entries.
-pub(in super::super) fn filtered_address(m: &Message<'_>, of: IfIndex) -> Option<Mac> {
-    if m.kind != rtm::NEIGH {
-        return None;
-    }
-    let (head, rest) = split::<12>(m.payload).ok()?;
-    if i32::from(head[0]) != libc::AF_BRIDGE || word(&head, 4).ok()? != of.0 {
-        return None;
-    }
-    let mut attrs = rest.attrs().map_while(Result::ok);
-    let (_, address) = attrs.find(|(kind, _)| *kind == NDA_LLADDR)?;
-    let mac: [u8; 6] = address.0.try_into().ok()?;
-    (mac[0] & 1 == 0).then_some(Mac(mac))
 }
 
 /// A settings message: names those that changed, or all of them in a dump.

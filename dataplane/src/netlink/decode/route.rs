@@ -1,10 +1,8 @@
-//! Routes, rules, next-hop objects: `struct rtmsg`, `fib_rule_hdr`, `nhmsg`.
+//! Routes: `struct rtmsg`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::event::{
-    Event, Family, Hop, Insert, NextHopObject, Prefix, Route, RouteKind, Rule,
-};
+use super::super::event::{Event, Family, Hop, Insert, Prefix, Route, RouteKind};
 use super::Skip;
 use super::attrs::{Value, family, split, word};
 use crate::id::IfIndex;
@@ -35,30 +33,12 @@ mod rta {
     pub(super) const PAD: u16 = 24;
     pub(super) const NH_ID: u16 = 30;
 }
-/// `RTAX_MTU`, inside of `rta::METRICS`.
+/// `RTAX_LOCK` and `RTAX_MTU`, inside of `rta::METRICS`. The first says by a bit each
+/// which of the others hold, whatever is learned.
+const RTAX_LOCK: u16 = 1;
 const RTAX_MTU: u16 = 2;
 /// Offset of `rta_expires` in `struct rta_cacheinfo`.
 const CACHEINFO_EXPIRES: usize = 8;
-
-/// `FRA_*` of include/uapi/linux/fib_rules.h that say nothing about which packets.
-mod fra {
-    pub(super) const PRIORITY: u16 = 6;
-    pub(super) const SUPPRESS_PREFIXLEN: u16 = 14;
-    pub(super) const TABLE: u16 = 15;
-    pub(super) const PAD: u16 = 18;
-    pub(super) const PROTOCOL: u16 = 21;
-}
-/// `FR_ACT_TO_TBL`.
-const TO_TABLE: u8 = 1;
-/// `FIB_RULE_INVERT`, the one rule flag that is set by the user.
-const RULE_INVERT: u32 = 2;
-
-/// `NHA_*` of include/uapi/linux/nexthop.h.
-mod nha {
-    pub(super) const ID: u16 = 1;
-    pub(super) const OIF: u16 = 5;
-    pub(super) const GATEWAY: u16 = 6;
-}
 
 /// A route message.
 pub(super) fn route(payload: &[u8], nlm_flags: u16, gone: bool) -> Result<Event, Skip> {
@@ -81,12 +61,13 @@ pub(super) fn route(payload: &[u8], nlm_flags: u16, gone: bool) -> Result<Event,
         kind: route_kind(kind),
         prefsrc: None,
         mtu: None,
+        mtu_locked: false,
         nexthop: None,
         hops: Vec::new(),
         expires: false,
         unknown: false,
     };
-    let mut hop = Hop { oif: None, gateway: None, encap: false };
+    let mut hop = Hop { oif: None, gateway: None, encap: false, weight: 1 };
     for attr in rest.attrs() {
         let (kind, value) = attr?;
         match kind {
@@ -100,7 +81,7 @@ pub(super) fn route(payload: &[u8], nlm_flags: u16, gone: bool) -> Result<Event,
         // The object says where it leads; what the message repeats may be outdated.
         route.hops.clear();
     } else if route.hops.is_empty() && hop.oif.is_some() {
-        route.hops.push(hop);
+        route.hops = vec![hop];
     }
     if gone {
         return Ok(Event::RouteGone(route));
@@ -125,8 +106,12 @@ fn fill_route(route: &mut Route, family: Family, kind: u16, value: Value<'_>) ->
         }
         rta::PRIORITY => route.priority = value.u32()?,
         rta::PREFSRC => route.prefsrc = Some(value.addr(family)?),
-        rta::METRICS => route.mtu = mtu(value)?,
-        rta::MULTIPATH => route.hops = multipath(value.0, family)?,
+        rta::METRICS => (route.mtu, route.mtu_locked) = mtu(value)?,
+        rta::MULTIPATH => {
+            let (hops, unknown) = multipath(value.0, family)?;
+            route.hops = hops;
+            route.unknown |= unknown;
+        }
         rta::TABLE => route.table = value.u32()?,
         rta::NH_ID => route.nexthop = Some(value.u32()?),
         rta::CACHEINFO => {
@@ -140,15 +125,17 @@ fn fill_route(route: &mut Route, family: Family, kind: u16, value: Value<'_>) ->
     Ok(())
 }
 
-fn fill_hop(hop: &mut Hop, family: Family, kind: u16, value: Value<'_>) -> Result<(), Skip> {
+/// False: the attribute is one that we do not know.
+fn fill_hop(hop: &mut Hop, family: Family, kind: u16, value: Value<'_>) -> Result<bool, Skip> {
     match kind {
         rta::OIF => hop.oif = Some(IfIndex(value.u32()?)),
         rta::GATEWAY => hop.gateway = Some(value.addr(family)?),
         rta::VIA => hop.gateway = Some(via(value)?),
         rta::ENCAP | rta::ENCAP_TYPE => hop.encap = true,
-        _ => {}
+        rta::FLOW | rta::PAD => {}
+        _ => return Ok(false),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// `struct rtvia`: an address with its family.
@@ -159,33 +146,38 @@ fn via(value: Value<'_>) -> Result<IpAddr, Skip> {
     Value(addr).addr(family(af).map_err(|_| Skip::Malformed)?)
 }
 
-fn mtu(metrics: Value<'_>) -> Result<Option<u32>, Skip> {
-    let mut mtu = None;
+fn mtu(metrics: Value<'_>) -> Result<(Option<u32>, bool), Skip> {
+    let (mut mtu, mut locked) = (None, false);
     for attr in metrics.attrs() {
-        if let (RTAX_MTU, value) = attr? {
-            mtu = Some(value.u32()?).filter(|m| *m != 0);
+        match attr? {
+            (RTAX_MTU, value) => mtu = Some(value.u32()?).filter(|m| *m != 0),
+            (RTAX_LOCK, value) => locked = value.u32()? & (1 << RTAX_MTU) != 0,
+            _ => {}
         }
     }
-    Ok(mtu)
+    Ok((mtu, locked))
 }
 
-/// `struct rtnexthop`, one behind the other, each with attributes of its own.
-fn multipath(mut bytes: &[u8], family: Family) -> Result<Vec<Hop>, Skip> {
+/// `struct rtnexthop`, one behind the other, each with attributes of its own. True: with
+/// one that we do not know.
+fn multipath(mut bytes: &[u8], family: Family) -> Result<(Vec<Hop>, bool), Skip> {
     const HEAD: usize = 8;
-    let mut hops = Vec::new();
+    let (mut hops, mut unknown) = (Vec::new(), false);
     while !bytes.is_empty() {
         let (head, _) = split::<HEAD>(bytes)?;
         let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
         let attrs = bytes.get(HEAD..len).ok_or(Skip::Malformed)?;
-        let mut hop = Hop { oif: Some(IfIndex(word(&head, 4)?)), gateway: None, encap: false };
+        // `rtnh_hops` is the weight less one.
+        let (oif, weight) = (Some(IfIndex(word(&head, 4)?)), u16::from(head[3]) + 1);
+        let mut hop = Hop { oif, gateway: None, encap: false, weight };
         for attr in Value(attrs).attrs() {
             let (kind, value) = attr?;
-            fill_hop(&mut hop, family, kind, value)?;
+            unknown |= !fill_hop(&mut hop, family, kind, value)?;
         }
         hops.push(hop);
         bytes = &bytes[len.next_multiple_of(4).min(bytes.len())..];
     }
-    Ok(hops)
+    Ok((hops, unknown))
 }
 
 fn route_kind(kind: u8) -> RouteKind {
@@ -205,55 +197,4 @@ fn unspecified(family: Family) -> IpAddr {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     }
-}
-
-/// A rule message.
-pub(super) fn rule(payload: &[u8], gone: bool) -> Result<Event, Skip> {
-    let (head, rest) = split::<12>(payload)?;
-    let family = family(head[0])?;
-    let [_, dst_len, src_len, tos, table, _, _, action, ..] = head;
-    let flags = word(&head, 8)?;
-    let mut identity = payload.to_vec();
-    identity[8..12].copy_from_slice(&(flags & RULE_INVERT).to_ne_bytes());
-    let selects = dst_len != 0 || src_len != 0 || tos != 0 || flags & RULE_INVERT != 0;
-    let mut rule = Rule {
-        family,
-        priority: 0,
-        table: u32::from(table),
-        plain: action == TO_TABLE && !selects,
-        identity: identity.into_boxed_slice(),
-    };
-    for attr in rest.attrs() {
-        match attr? {
-            (fra::PRIORITY, v) => rule.priority = v.u32()?,
-            (fra::TABLE, v) => rule.table = v.u32()?,
-            (fra::SUPPRESS_PREFIXLEN, v) => rule.plain &= v.u32()? == u32::MAX,
-            (fra::PROTOCOL | fra::PAD, _) => {}
-            _ => rule.plain = false,
-        }
-    }
-    Ok(if gone { Event::RuleGone(rule) } else { Event::Rule(rule) })
-}
-
-/// A next-hop object's message. Only a single, plain next hop is a [`Hop`]: any
-/// other attribute makes it a group, a blackhole, an FDB entry, a tunnel.
-pub(super) fn nexthop(payload: &[u8], gone: bool) -> Result<Event, Skip> {
-    let (head, rest) = split::<8>(payload)?;
-    let mut id = None;
-    let mut hop = Hop { oif: None, gateway: None, encap: false };
-    let mut plain = true;
-    for attr in rest.attrs() {
-        match attr? {
-            (nha::ID, v) => id = Some(v.u32()?),
-            (nha::OIF, v) => hop.oif = Some(IfIndex(v.u32()?)),
-            (nha::GATEWAY, v) => hop.gateway = Some(v.addr(family(head[0])?)?),
-            _ => plain = false,
-        }
-    }
-    let id = id.ok_or(Skip::Malformed)?;
-    if gone {
-        return Ok(Event::NextHopGone(id));
-    }
-    let hop = (plain && hop.oif.is_some()).then_some(hop);
-    Ok(Event::NextHop(NextHopObject { id, hop }))
 }

@@ -1,3 +1,5 @@
+mod mutated;
+
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage};
@@ -11,6 +13,7 @@ use proptest::prelude::*;
 use super::super::event::*;
 use super::*;
 use crate::id::{IfIndex, Mac};
+use crate::netlink::{NextHopKind, NextHopObject, Ports, Rule, RuleAction, Suppress};
 
 /// A message as another implementation writes it.
 fn bytes(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
@@ -80,7 +83,7 @@ fn a_plain_route() {
     assert_eq!(route.dst, Prefix { addr: [10, 1, 2, 0].into(), len: 24 });
     assert_eq!((route.priority, route.mtu, route.unknown), (7, Some(1400), false));
     let gateway = Some(IpAddr::from([10, 0, 0, 9]));
-    assert_eq!(route.hops, [Hop { oif: Some(IfIndex(3)), gateway, encap: false }]);
+    assert_eq!(route.hops, [Hop { oif: Some(IfIndex(3)), gateway, encap: false, weight: 1 }]);
 }
 
 #[test]
@@ -131,12 +134,24 @@ fn a_route_with_what_we_do_not_know_says_so() {
 }
 
 #[test]
-fn an_unreadable_route_is_told_and_an_unreadable_neighbour_counted() {
-    let (mut events, mut tally) = (Vec::new(), Tally::default());
-    decode(&raw(24, &[2, 0, 0, 0], &[]), &mut events, &mut tally);
-    assert_eq!(events, [Event::Unreadable(Family::V4)]);
-    decode(&raw(28, &[2, 0, 0, 0], &[]), &mut events, &mut tally);
-    assert_eq!((events.len(), tally.malformed), (1, 2));
+fn what_cannot_be_read_is_told() {
+    for (kind, family, told) in [
+        (24, 2, &[Family::V4][..]),
+        (33, 10, &[Family::V6]),
+        (80, 2, &[Family::V4]),
+        (104, 0, &[Family::V4, Family::V6]),
+        (36, 0, &[Family::V4, Family::V6]),
+        // Merely not used, but they may have changed.
+        (16, 0, &[]),
+        (20, 2, &[]),
+        (28, 2, &[]),
+    ] {
+        let (mut events, mut tally) = (Vec::new(), Tally::default());
+        decode(&raw(kind, &[family], &[]), &mut events, &mut tally);
+        let told = told.iter().copied().map(Event::Unreadable);
+        assert_eq!(events, told.chain([Event::Overrun]).collect::<Vec<_>>(), "{kind}");
+        assert_eq!(tally.malformed, 1);
+    }
 }
 
 fn link_head(flags: u32) -> [u8; 16] {
@@ -189,17 +204,23 @@ fn settings_of_all_and_of_a_device() {
 }
 
 #[test]
-fn rules_that_select_are_not_plain() {
+fn rules_say_what_they_ask_for() {
     let mut head = [0; 12];
     (head[0], head[4], head[7]) = (2, 254, 1);
     let (prio, all) = (32766_u32.to_ne_bytes(), u32::MAX.to_ne_bytes());
     let Event::Rule(main) = one(&raw(32, &head, &[(6, &prio), (14, &all), (21, &[2])])) else {
         panic!()
     };
-    assert_eq!((main.priority, main.table, main.plain), (32766, 254, true));
-    for attrs in [&[(10_u16, &[1_u8, 0, 0, 0][..])][..], &[(14, &[0, 0, 0, 0])]] {
-        let Event::Rule(rule) = one(&raw(32, &head, attrs)) else { panic!() };
-        assert!(!rule.plain);
+    let plain = Rule { identity: main.identity.clone(), ..Rule::to_table(Family::V4, 32766, 254) };
+    assert_eq!(main, plain);
+    let marked: (u16, &[u8]) = (10, &[1, 0, 0, 0]);
+    let Event::Rule(rule) = one(&raw(32, &head, &[marked, (16, &[0xff; 4])])) else { panic!() };
+    assert_eq!(rule.selector.mark, (1, u32::MAX));
+    let Event::Rule(rule) = one(&raw(32, &head, &[(14, &[0; 4])])) else { panic!() };
+    assert_eq!(rule.suppress.prefixlen, Some(0));
+    for strange in [12, 20, 26, 99] {
+        let Event::Rule(rule) = one(&raw(32, &head, &[(strange, &[0; 8])])) else { panic!() };
+        assert!(rule.unknown.is_some(), "{strange}");
     }
     // Lookups of a rule whose device came or went stay the same rule.
     head[8] = 8;
@@ -210,12 +231,48 @@ fn rules_that_select_are_not_plain() {
 }
 
 #[test]
-fn groups_of_next_hops_are_not_one_hop() {
+fn a_rule_with_all_that_it_may_ask_for() {
+    let head = [2, 8, 24, 8, 100, 0, 0, 1, 2, 0, 0, 0];
+    let attrs: &[(u16, &[u8])] = &[
+        (1, &[10, 0, 0, 0]),
+        (2, &[192, 168, 1, 0]),
+        (3, b"v1\0"),
+        (17, b"v2\0"),
+        (15, &[0, 1, 0, 0]),
+        (19, &[0]),
+        (22, &[17]),
+        (23, &[1, 0, 2, 0]),
+        (24, &[80, 0, 80, 0]),
+        (29, &[0xff, 0xff]),
+        (13, &[3, 0, 0, 0]),
+    ];
+    let Event::Rule(rule) = one(&raw(32, &head, attrs)) else { panic!() };
+    let prefix = |a: [u8; 4], len| Some(Prefix { addr: a.into(), len });
+    assert_eq!((rule.action, rule.unknown), (RuleAction::Table(256), None));
+    assert_eq!(rule.suppress, Suppress { prefixlen: None, ifgroup: Some(3) });
+    let s = rule.selector;
+    assert_eq!((s.invert, s.l3mdev, s.tos, s.proto), (true, false, (8, 0x1c), 17));
+    assert_eq!((s.dst, s.src), (prefix([10, 0, 0, 0], 8), prefix([192, 168, 1, 0], 24)));
+    assert_eq!((s.iif.as_deref(), s.oif.as_deref()), (Some("v1"), Some("v2")));
+    assert_eq!(s.sport, Ports { start: 1, end: 2, mask: 0 });
+    assert_eq!(s.dport, Ports { start: 80, end: 80, mask: 0xffff });
+}
+
+#[test]
+fn groups_of_next_hops_name_their_members() {
     let (id, oif) = (5_u32.to_ne_bytes(), 3_u32.to_ne_bytes());
     let single = one(&raw(104, &[2, 0, 0, 0, 0, 0, 0, 0], &[(1, &id), (5, &oif)]));
-    assert!(matches!(single, Event::NextHop(NextHopObject { id: 5, hop: Some(_) })));
-    let group = one(&raw(104, &[0; 8], &[(1, &id), (2, &[0; 8]), (3, &[0, 0])]));
-    assert!(matches!(group, Event::NextHop(NextHopObject { id: 5, hop: None })));
+    assert!(matches!(single, Event::NextHop(NextHopObject { id: 5, kind: NextHopKind::Hop(_) })));
+    let members = [[7, 0, 0, 0, 2, 0, 0, 0], [8, 0, 0, 0, 0, 1, 0, 0]].concat();
+    let group =
+        |kind: u8| match one(&raw(104, &[0; 8], &[(1, &id), (2, &members), (3, &[kind, 0])])) {
+            Event::NextHop(object) => object.kind,
+            _ => panic!(),
+        };
+    assert_eq!(group(0), NextHopKind::Group([(7, 3), (8, 257)].into()));
+    assert_eq!(group(1), NextHopKind::Other, "resilient");
+    let Event::NextHop(end) = one(&raw(104, &[2; 8], &[(1, &id), (4, &[])])) else { panic!() };
+    assert_eq!(end.kind, NextHopKind::Blackhole);
     assert_eq!(one(&raw(105, &[0; 8], &[(1, &id)])), Event::NextHopGone(5));
 }
 

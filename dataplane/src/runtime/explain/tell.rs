@@ -9,10 +9,9 @@ use crate::api::{Question, Step, table_name};
 use crate::control::explain::Place;
 use crate::control::ledger::{Entry, Place as Scope};
 use crate::netlink::{Family, Route, RouteKind};
-use crate::stats::PuntReason;
 use crate::tables::{NextHop, RpFilter};
 use crate::worker::stages::Verdict;
-use crate::worker::stages::trace::Trace;
+use crate::worker::stages::trace::{SourceCheck, Trace};
 
 /// What was looked at, in its order, as far as the packet came.
 pub(super) fn steps(
@@ -36,8 +35,8 @@ pub(super) fn steps(
         for (what, found) in worker(place, packet.dst, trace) {
             step(what, found);
         }
-    } else if let Some(found) = place.route(packet.dst).map(|(_, route)| shown(place, route)) {
-        step("route", format!("{found}: the kernel's to follow"));
+    } else if let Some(route) = place.route(packet.dst, super::table(place, family, trace)) {
+        step("route", format!("{}: the kernel's to follow", shown(place, route)));
     }
     out
 }
@@ -78,57 +77,73 @@ fn told_program(program: PassReason) -> String {
 
 /// What the worker looked at.
 fn worker(place: &Place<'_>, dst: IpAddr, trace: &Trace) -> Vec<(&'static str, String)> {
-    let mut out = Vec::new();
-    if let Some((filter, back)) = trace.way_back {
-        out.push(("source", source(place, filter, back, trace)));
-    }
-    if trace.decision.verdict == Verdict::Punt(PuntReason::SourceCheck) {
-        return out;
-    }
-    match place.route(dst) {
-        None => out.push(("rule", "no rule leads to a route".to_owned())),
-        Some((rule, route)) => {
-            let table = table_name(rule.table);
-            out.push(("rule", format!("{}: all packets, lookup {table}", rule.priority)));
+    let family = Family::of(dst);
+    let mut out = vec![("rule", rule(place, family, trace))];
+    let table = super::table(place, family, trace);
+    let refused = trace.rule.is_some_and(|found| found.table.is_none());
+    match place.route(dst, table).filter(|_| !refused && trace.next_hop.is_some()) {
+        Some(route) => {
             out.push(("table", table_name(route.table)));
             out.push(("prefix", shown(place, route)));
         }
+        None => out.push(("prefix", "none".to_owned())),
     }
     out.push(("next hop", next_hop(place, trace)));
-    if let Some((port, gateway)) = trace.leads_to() {
-        let who = gateway.unwrap_or(dst);
-        out.push(("neighbour", neighbor(who, trace)));
-        out.push(("egress", egress(place, port)));
+    out.extend(trace.source.map(|check| ("source", source(place, check))));
+    if let Some(way) = trace.way {
+        out.push(("neighbour", neighbor(way.gateway.unwrap_or(dst), trace)));
+        out.push(("egress", egress(place, way.port)));
     }
     out.extend(told_verdict(trace).map(|found| ("verdict", found)));
     out
 }
 
-fn source(place: &Place<'_>, filter: RpFilter, back: Option<NextHop>, trace: &Trace) -> String {
-    let mode = match filter {
+fn rule(place: &Place<'_>, family: Family, trace: &Trace) -> String {
+    let Some(found) = &trace.rule else {
+        return "none asks for anything of a packet: one table".to_owned();
+    };
+    let (priority, table) = place.rule(family, found);
+    let priority = priority.map_or_else(|| "?".to_owned(), |p| p.to_string());
+    match table {
+        Some(table) => format!("{priority}: lookup {}", table_name(table)),
+        None => format!("{priority}: refuses it"),
+    }
+}
+
+fn source(place: &Place<'_>, check: SourceCheck) -> String {
+    let mode = match check.filter {
         RpFilter::Off => "off",
         RpFilter::Strict => "1, strict",
         RpFilter::Loose => "2, loose",
     };
-    let back = match back {
-        Some(NextHop::Forward { port, .. }) => format!("by {}", place.name(port)),
-        Some(NextHop::Kernel) => "by a route of the kernel's".to_owned(),
+    let back = match check.way_back {
+        Some(NextHop::Forward { port, .. } | NextHop::Elsewhere { port: Some(port) }) => {
+            format!("by {}", place.name(port))
+        }
+        Some(NextHop::Group(_)) => "by one of several".to_owned(),
+        Some(NextHop::Elsewhere { port: None }) => "by a device that is no port".to_owned(),
+        Some(_) => "where only the kernel knows".to_owned(),
         None => "nowhere".to_owned(),
     };
-    let refused = trace.decision.verdict == Verdict::Punt(PuntReason::SourceCheck);
-    let believed = if refused { "not believed, the kernel's to judge" } else { "believed" };
-    format!("rp_filter {mode}: the way back leads {back}: {believed}")
+    let said = if check.passed { "believed" } else { "not believed, the kernel's to judge" };
+    format!("rp_filter {mode}: the way back leads {back}: {said}")
 }
 
 fn next_hop(place: &Place<'_>, trace: &Trace) -> String {
-    match trace.next_hop {
-        None => "none: no route".to_owned(),
-        Some(NextHop::Kernel) => "the kernel's to follow".to_owned(),
-        Some(NextHop::Forward { port, gateway, mtu }) => {
-            let via = gateway.map_or_else(|| "on the link".to_owned(), |g| format!("via {g}"));
-            format!("{via}, out of {}, up to {mtu} bytes", place.name(port))
+    let several = match trace.next_hop {
+        None => return "none: no route".to_owned(),
+        Some(NextHop::Kernel) => return "the kernel's to follow".to_owned(),
+        Some(NextHop::Elsewhere { .. }) => {
+            return "somewhere that only the kernel can follow".to_owned();
         }
-    }
+        Some(NextHop::Refused) => return "none: refused, by the kernel".to_owned(),
+        Some(NextHop::Throw) => return "none: on with the next rule".to_owned(),
+        Some(NextHop::Forward { .. }) => "",
+        Some(NextHop::Group(_)) => "of several, by the packet's hash: ",
+    };
+    let Some(way) = trace.way else { return "the kernel's to choose".to_owned() };
+    let via = way.gateway.map_or_else(|| "on the link".to_owned(), |g| format!("via {g}"));
+    format!("{several}{via}, out of {}, up to {} bytes", place.name(way.port), way.mtu)
 }
 
 fn neighbor(who: IpAddr, trace: &Trace) -> String {

@@ -137,6 +137,20 @@ impl<A: Address> Rib<A> {
         wide.chain(self.buckets.iter().flat_map(|b| b.routes.iter()))
     }
 
+    /// A longer prefix is inside of this one.
+    pub(super) fn has_inside(&self, addr: A, len: u8) -> bool {
+        let (at, number) = self.number(addr);
+        let bucket = &self.buckets[number];
+        let last = Block { first: addr, len }.last();
+        if len >= bucket.block.len {
+            return bucket.routes.has_inside(addr, len, last);
+        }
+        let inside = self.starts[at..].iter().take_while(|(start, _)| *start <= last);
+        let mut inside = inside.map(|(_, n)| &self.buckets[*n as usize]);
+        let mut wide = self.wide.range((addr, len + 1)..=(last, A::BITS as u8));
+        wide.any(|(k, _)| k.1 > len) || inside.any(|b| b.routes.len() > 0)
+    }
+
     /// Sets a prefix's value; returns the one before.
     pub(super) fn insert(&mut self, addr: A, len: u8, value: u32) -> Option<u32> {
         let (at, number) = self.number(addr);

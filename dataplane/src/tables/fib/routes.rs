@@ -51,6 +51,13 @@ impl<A: Address> Routes<A> {
         Some(self.values.remove(at))
     }
 
+    /// A longer prefix starts within the addresses of this one.
+    pub(super) fn has_inside(&self, addr: A, len: u8, last: A) -> bool {
+        let from = self.addrs.partition_point(|a| *a < addr);
+        let inside = self.addrs[from..].iter().zip(&self.lens[from..]);
+        inside.take_while(|(a, _)| **a <= last).any(|(_, l)| *l > len)
+    }
+
     /// Takes out what starts at an address or behind.
     pub(super) fn split_off(&mut self, from: A) -> Self {
         let at = self.addrs.partition_point(|a| *a < from);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::id::NsId;
 use crate::stats::{DropReason, PuntReason};
-use crate::tables::Namespace;
 use crate::tables::neigh::Neigh;
+use crate::tables::{Namespace, NextHop};
 use crate::worker::idle::{Idle, Sleep, run_loop};
 use crate::worker::sim::scene::{
     GENERATION, Scene, Setup, host_mac, host4, host6, port_mac, tag, tenant_ns, udp, world,
@@ -17,13 +17,35 @@ use crate::worker::sim::{SimFrame, SimMemory, SimWire, Sizes};
 
 mod events;
 mod fairness;
+mod long;
 
 fn quiet(_: WorkerId) -> Doorbell {
     Doorbell::new(Box::new(|| ()))
 }
 
 fn scene(tenants: u16, setup: &Setup) -> Scene {
-    let mut scene = Scene::new(world(tenants, setup.queues), setup, quiet);
+    scene_of(world(tenants, setup.queues), setup)
+}
+
+/// Tenants whose links take 9,000 bytes.
+fn long_links(tenants: u16, queues: u16) -> World {
+    let mut world = world(tenants, queues);
+    for port in world.ports.iter_mut().flatten() {
+        port.mtu = 9000;
+    }
+    for ns in world.namespaces.iter_mut().flatten() {
+        let ns = Arc::get_mut(ns).expect("nobody has it yet");
+        let hops = ns.next_hops.iter().map(|hop| match *hop {
+            NextHop::Forward { port, gateway, .. } => NextHop::Forward { port, gateway, mtu: 9000 },
+            other => other,
+        });
+        ns.next_hops = hops.collect();
+    }
+    world
+}
+
+fn scene_of(world: World, setup: &Setup) -> Scene {
+    let mut scene = Scene::new(world, setup, quiet);
     rounds(&mut scene, 1, 0);
     scene.wires.iter().flatten().for_each(SimWire::record);
     scene
@@ -111,6 +133,7 @@ fn order_is_kept_for_each_egress_port() {
 fn filler(ns: NsId) -> crate::port::Punted<SimFrame> {
     crate::port::Punted {
         frame: SimMemory::frames(1).pop().unwrap(),
+        frames: 1,
         lead: 0,
         port: PortId(0),
         generation: GENERATION,
@@ -206,7 +229,14 @@ fn stale_neighbours_are_sampled_now_and_then() {
     let neigh = Neigh { mac: host_mac(PortId(1)), stale: true };
     neighbors.insert(PortId(1), host4(1).into(), neigh);
     let (v4, v6, next_hops) = (ns.v4.clone(), ns.v6.clone(), ns.next_hops.clone());
-    let ns = Namespace { id: ns.id, v4, v6, next_hops, neighbors: Arc::new(neighbors) };
+    let ns = Namespace {
+        id: ns.id,
+        v4,
+        v6,
+        next_hops,
+        neighbors: Arc::new(neighbors),
+        ..Namespace::default()
+    };
     stale.namespaces[0] = Some(Arc::new(ns));
     scene.world.publish(Arc::new(stale));
     for (now, sampled) in [(0, 1), (999_999_999, 1), (1_000_000_000, 2), (4_000_000_000, 3)] {

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nsplane_abi::{MemberTag, Tag};
 
 use super::io::{Frames, Kick, Memory, Queue};
+use super::long;
 
 /// Room for a packet in a frame, in bytes.
 pub const FRAME_LEN: usize = 2048;
@@ -28,10 +29,18 @@ pub const FRAME_LEN: usize = 2048;
 pub struct SimFrame {
     /// Which: no two frames of one [`SimMemory::frames`] have the same.
     pub id: usize,
-    bytes: Box<[u8; FRAME_LEN]>,
-    len: usize,
+    chunk: Box<Chunk>,
+    len: u32,
     tag: Tag,
     below: MemberTag,
+    /// The packet goes on in another frame: in a ring the next, else that in the chunk.
+    more: bool,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: [u8; FRAME_LEN],
+    next: Option<SimFrame>,
 }
 
 /// The memory of all frames: nothing, since each has its own bytes.
@@ -44,10 +53,11 @@ impl SimMemory {
     pub fn frames(count: usize) -> Vec<SimFrame> {
         let frame = |id| SimFrame {
             id,
-            bytes: Box::new([0; _]),
+            chunk: Box::new(Chunk { bytes: [0; _], next: None }),
             len: 0,
             tag: Tag::default(),
             below: MemberTag::default(),
+            more: false,
         };
         (0..count).map(frame).collect()
     }
@@ -57,7 +67,7 @@ impl Memory for SimMemory {
     type Frame = SimFrame;
 
     fn packet<'a>(&'a self, frame: &'a mut SimFrame) -> &'a mut [u8] {
-        &mut frame.bytes[..frame.len]
+        &mut frame.chunk.bytes[..frame.len as usize]
     }
 
     fn tag(&self, frame: &SimFrame) -> Tag {
@@ -71,13 +81,31 @@ impl Memory for SimMemory {
     fn lengthen(&self, frame: &mut SimFrame, len: usize) -> bool {
         let fits = len <= FRAME_LEN;
         if fits {
-            frame.len = frame.len.max(len);
+            frame.len = frame.len.max(len as u32);
         }
         fits
     }
 
     fn truncate(&self, frame: &mut SimFrame, len: usize) {
-        frame.len = frame.len.min(len);
+        frame.len = (frame.len as usize).min(len) as u32;
+    }
+
+    fn is_long(&self, frame: &SimFrame) -> bool {
+        frame.more
+    }
+
+    fn next<'a>(&'a self, frame: &'a mut SimFrame) -> Option<&'a mut SimFrame> {
+        frame.chunk.next.as_mut()
+    }
+
+    fn take_next(&self, frame: &mut SimFrame) -> Option<SimFrame> {
+        frame.more = false;
+        frame.chunk.next.take()
+    }
+
+    fn link(&self, frame: &mut SimFrame, next: SimFrame) {
+        frame.more = true;
+        frame.chunk.next = Some(next);
     }
 
     fn prefetch(&self, _frame: &SimFrame) {}
@@ -117,6 +145,10 @@ struct Rings {
     dead: bool,
     sent: u64,
     record: Option<Vec<Vec<u8>>>,
+    /// What was sent of a packet that is not all sent yet.
+    sending: Vec<u8>,
+    /// Frames of a packet that has not all arrived.
+    partial: Vec<SimFrame>,
 }
 
 impl Rings {
@@ -133,21 +165,47 @@ impl Rings {
             dead: false,
             sent: 0,
             record: None,
+            sending: Vec::new(),
+            partial: Vec::with_capacity(64),
         }
     }
 
-    fn send_one(&mut self, frame: SimFrame) -> bool {
+    fn send_one(&mut self, mut frame: SimFrame) -> bool {
+        let last = !std::mem::take(&mut frame.more);
+        if self.record.is_some() {
+            self.sending.extend(&frame.chunk.bytes[..frame.len as usize]);
+        }
+        self.completion.push_back(frame);
+        if !last {
+            return true;
+        }
         let sent = self.refuse == 0;
+        let packet = std::mem::take(&mut self.sending);
         if sent {
             self.sent += 1;
-            if let Some(record) = &mut self.record {
-                record.push(frame.bytes[..frame.len].to_vec());
-            }
+            self.record.iter_mut().for_each(|record| record.push(packet.clone()));
         } else {
             self.refuse -= 1;
         }
-        self.completion.push_back(frame);
         sent
+    }
+
+    /// A frame out of the RX ring; the packet, if it was the last of one.
+    fn join(&mut self, frame: SimFrame) -> Option<SimFrame> {
+        let more = frame.more;
+        if self.partial.is_empty() && !more {
+            return Some(frame);
+        }
+        self.partial.push(frame);
+        if more {
+            return None;
+        }
+        let mut packet = self.partial.pop()?;
+        while let Some(mut before) = self.partial.pop() {
+            SimMemory.link(&mut before, packet);
+            packet = before;
+        }
+        Some(packet)
     }
 }
 
@@ -174,16 +232,50 @@ impl Queue for SimQueue {
 
     fn receive(&mut self, out: &mut Frames<SimFrame>, most: usize) -> usize {
         let mut rings = lock(&self.rings);
-        let count = out.remaining_capacity().min(most).min(rings.rx.len());
-        out.extend(rings.rx.drain(..count));
+        let room = out.remaining_capacity().min(most);
+        let count = room.min(rings.rx.len());
+        if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.more) {
+            out.extend(rings.rx.drain(..count));
+            return count;
+        }
+        let (mut packets, mut count) = (0, 0);
+        while packets < room
+            && let Some(frame) = rings.rx.pop_front()
+        {
+            count += 1;
+            if let Some(packet) = rings.join(frame) {
+                out.push(packet);
+                packets += 1;
+            }
+        }
         count
     }
 
     fn transmit(&mut self, frames: &mut Frames<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
-        let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
-        rings.tx.extend(frames.drain(..count));
-        count
+        if frames.iter().all(|frame| !frame.more) {
+            let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
+            rings.tx.extend(frames.drain(..count));
+            return count;
+        }
+        let (mut packets, mut sent) = (0, 0);
+        for packet in frames.iter_mut() {
+            let count = long::frames(&SimMemory, packet);
+            if rings.tx.len() + sent + count > rings.sizes.tx {
+                break;
+            }
+            packets += 1;
+            sent += count;
+        }
+        for packet in frames.drain(..packets) {
+            let mut at = packet;
+            while let Some(next) = SimMemory.take_next(&mut at) {
+                at.more = true;
+                rings.tx.push_back(std::mem::replace(&mut at, next));
+            }
+            rings.tx.push_back(at);
+        }
+        sent
     }
 
     fn kick(&mut self) -> Kick {
@@ -213,6 +305,7 @@ impl Queue for SimQueue {
     fn refill(&mut self, pool: &mut Vec<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
         let posted = rings.fill.len() + rings.rx.len();
+        debug_assert!(pool.iter().all(|f| !f.more && f.chunk.next.is_none()), "free and linked");
         let count = pool.len().min(rings.sizes.fill.saturating_sub(posted));
         let from = pool.len() - count;
         rings.fill.extend(pool.drain(from..));
@@ -243,18 +336,38 @@ impl SimWire {
 
     /// A packet of a member arrives; else as [`SimWire::deliver`].
     pub fn deliver_as(&self, (tag, below): (Tag, MemberTag), packet: &[u8]) -> bool {
+        packet.len() <= FRAME_LEN && self.deliver_parts((tag, below), &[packet], true)
+    }
+
+    /// Parts of a packet arrive, each in a frame of its own; with `all` the packet ends
+    /// there, else the next delivery goes on with it.
+    pub fn deliver_in(&self, tag: Tag, parts: &[&[u8]], all: bool) -> bool {
+        self.deliver_parts((tag, MemberTag::default()), parts, all)
+    }
+
+    /// The same of a member's packet.
+    pub fn deliver_parts(
+        &self,
+        (tag, below): (Tag, MemberTag),
+        parts: &[&[u8]],
+        all: bool,
+    ) -> bool {
         let mut rings = lock(&self.rings);
-        if rings.dead || rings.rx.len() >= rings.sizes.rx || packet.len() > FRAME_LEN {
+        let room = rings.sizes.rx.saturating_sub(rings.rx.len()).min(rings.fill.len());
+        if rings.dead || room < parts.len() {
             return false;
         }
-        let Some(mut frame) = rings.fill.pop_front() else {
-            return false;
-        };
-        frame.bytes[..packet.len()].copy_from_slice(packet);
-        frame.len = packet.len();
-        frame.tag = tag;
-        frame.below = below;
-        rings.rx.push_back(frame);
+        for (n, part) in parts.iter().enumerate() {
+            let Some(mut frame) = rings.fill.pop_front() else {
+                return false;
+            };
+            frame.chunk.bytes[..part.len()].copy_from_slice(part);
+            frame.len = part.len() as u32;
+            frame.tag = tag;
+            frame.below = below;
+            frame.more = !all || n + 1 < parts.len();
+            rings.rx.push_back(frame);
+        }
         true
     }
 
@@ -293,14 +406,17 @@ impl SimWire {
     /// Takes all frames out of all rings, as closing the socket does.
     #[must_use]
     pub fn reclaim(&self) -> Vec<SimFrame> {
-        let Rings { fill, rx, tx, completion, .. } = &mut *lock(&self.rings);
-        [fill, rx, tx, completion].into_iter().flat_map(|ring| ring.drain(..)).collect()
+        let Rings { fill, rx, tx, completion, partial, .. } = &mut *lock(&self.rings);
+        let rings = [fill, rx, tx, completion].into_iter().flat_map(|ring| ring.drain(..));
+        let free = |frame| SimFrame { more: false, ..frame };
+        rings.chain(partial.drain(..)).map(free).collect()
     }
 
     /// Frames in all rings.
     #[must_use]
     pub fn held(&self) -> usize {
         let rings = lock(&self.rings);
-        rings.fill.len() + rings.rx.len() + rings.tx.len() + rings.completion.len()
+        let all = [&rings.fill, &rings.rx, &rings.tx, &rings.completion];
+        all.into_iter().map(VecDeque::len).sum::<usize>() + rings.partial.len()
     }
 }

@@ -22,7 +22,7 @@ use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
 use crate::tables::{Namespace, NextHop, Port, Role, RpFilter, World};
 use crate::wire::{checksum, ethernet, ipv4::Ipv4, ipv6::Ipv6, l4};
-use crate::worker::{Config, Parts, Worker};
+use crate::worker::{Config, Parts, Worker, long};
 
 /// The generation of all ports here.
 pub const GENERATION: Generation = Generation(1);
@@ -105,6 +105,7 @@ fn namespace(tenant: u16, ports: [PortId; 2]) -> Namespace {
                 })
                 .collect(),
         ),
+        ..Namespace::default()
     }
 }
 
@@ -313,12 +314,14 @@ impl Scene {
         let mut count = 0;
         while let Some(punted) = self.punts.pop() {
             count += 1;
-            self.punts.done(punted.account);
-            self.spare.push(punted.frame);
-            if self.spare.is_full() {
-                let magazine = std::mem::take(&mut self.spare);
-                assert!(self.depot.push(magazine).is_ok(), "a depot for every frame");
-            }
+            self.punts.done(punted.account, punted.frames);
+            let (spare, depot) = (&mut self.spare, &self.depot);
+            long::give(&SimMemory, punted.frame, |frame| {
+                spare.push(frame);
+                if spare.is_full() {
+                    assert!(depot.push(std::mem::take(spare)).is_ok(), "a depot for every frame");
+                }
+            });
         }
         count
     }
@@ -329,26 +332,15 @@ impl Scene {
     #[must_use]
     pub fn held(&self) -> usize {
         let rings: usize = self.wires.iter().flatten().map(SimWire::held).sum();
-        let pools: usize = self.workers.iter().map(|w| w.free_frames() + w.handed()).sum();
-        let mut shared = self.punts.len() + self.spare.len();
+        let pools: usize = self.workers.iter().map(Worker::free_frames).sum();
+        let mut shared = self.spare.len() + self.punts.frames();
         for _ in 0..self.depot.len() {
             let magazine = self.depot.pop().expect("counted");
             shared += magazine.len();
             assert!(self.depot.push(magazine).is_ok());
         }
-        for (from, to) in self.pairs() {
-            let ring = self.mesh.ring(from, to);
-            for _ in 0..ring.len() {
-                let handed = ring.pop().expect("counted");
-                shared += 1;
-                assert!(ring.push(handed).is_ok());
-            }
-        }
-        rings + pools + shared
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (WorkerId, WorkerId)> {
-        let n = self.mesh.workers();
-        (0..n).flat_map(move |from| (0..n).map(move |to| (WorkerId(from), WorkerId(to))))
+        // A place there is a frame.
+        let handed = (0..self.mesh.workers()).map(|to| self.mesh.waiting(WorkerId(to)).taken());
+        rings + pools + shared + handed.sum::<u32>() as usize
     }
 }

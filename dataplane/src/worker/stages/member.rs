@@ -33,11 +33,22 @@ pub fn decide(
     (tag, below): (&Tag, &MemberTag),
     frame: &mut [u8],
 ) -> Decision {
+    decide_part(world, port, generation, (tag, below), (frame, 0))
+}
+
+/// The same of a packet whose first part is `frame`, as `super::decide_part`.
+pub fn decide_part(
+    world: &World,
+    port: PortId,
+    generation: Generation,
+    (tag, below): (&Tag, &MemberTag),
+    (frame, behind): (&mut [u8], usize),
+) -> Decision {
     let ring = Ring { port, generation };
     let decided = if tag.flags & TAG_CROSS != 0 {
-        cross(world, ring, tag, frame)
+        cross(world, ring, tag, (frame, behind))
     } else {
-        member(world, ring, (tag, below), frame)
+        member(world, ring, (tag, below), (frame, behind))
     };
     decided.unwrap_or_else(|verdict| Decision {
         verdict,
@@ -93,7 +104,7 @@ fn member(
     world: &World,
     ring: Ring,
     (tag, below): (&Tag, &MemberTag),
-    frame: &mut [u8],
+    (frame, behind): (&mut [u8], usize),
 ) -> Stage<Decision> {
     let (port, member, ns) = admit(world, ring, (tag, below))?;
     let lead = tags_of(member, below, frame)?;
@@ -104,7 +115,7 @@ fn member(
     let tag = Tag { csum_start, ..*tag };
     let ingress = PortId(tag.member);
     let decision = if tag.flags & TAG_PUNT == 0 {
-        go_on(world, ns, (ingress, port), &tag, frame)
+        go_on(world, ns, (ingress, port), &tag, (frame, behind))
     } else {
         let csum_completed = complete_checksum(&tag, frame);
         Decision { verdict: Verdict::Punt(PuntReason::Member), ingress, lead: 0, csum_completed }
@@ -126,7 +137,12 @@ fn tags_of(member: &Member, below: &MemberTag, frame: &[u8]) -> Stage<usize> {
 }
 
 /// A frame that the kernel of a member's namespace sent out of the stand-in.
-fn cross(world: &World, ring: Ring, tag: &Tag, frame: &mut [u8]) -> Stage<Decision> {
+fn cross(
+    world: &World,
+    ring: Ring,
+    tag: &Tag,
+    (frame, behind): (&mut [u8], usize),
+) -> Stage<Decision> {
     let far = ring.port(world, tag)?;
     let Role::Cross(to) = &far.role else { return Err(STALE) };
     if tag.ns != far.ns.packed() {
@@ -141,8 +157,9 @@ fn cross(world: &World, ring: Ring, tag: &Tag, frame: &mut [u8]) -> Stage<Decisi
     let parent = way_out(world, member).ok_or(Verdict::Drop(DropReason::EgressGone))?;
     let csum_completed = complete_checksum(tag, frame);
     let too_long = Verdict::Drop(DropReason::NoRoom);
-    let len = u16::try_from(frame.len()).map_err(|_| too_long)?;
-    if frame.len() > ethernet::LEN + parent.mtu as usize {
+    let whole = frame.len() + behind;
+    let len = u16::try_from(whole).map_err(|_| too_long)?;
+    if whole > ethernet::LEN + parent.mtu as usize {
         return Err(too_long);
     }
     let forward = Forward {

@@ -9,6 +9,7 @@ use crate::id::{IfIndex, NsId};
 use crate::tables::Member;
 use crate::tables::fib::{Fib4, Fib6};
 use crate::tables::neigh::Neigh;
+use crate::tables::{NextHop, RpFilter};
 use crate::wire::checksum;
 use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6, port_mac, tenant_ns};
 
@@ -332,7 +333,7 @@ fn unfinished_checksums_are_completed_for_every_verdict() {
 /// A world of a few namespaces whose tables name any port at all.
 fn any_world() -> impl Strategy<Value = World> {
     let port =
-        (0..3_u16, 0..2_u16, any::<bool>(), 0..3_u8).prop_map(|(ns, generation, up, rp)| Port {
+        (0..3_u16, 0..2_u16, any::<bool>(), 0..6_u8).prop_map(|(ns, generation, up, rp)| Port {
             ns: NsId { index: ns, generation },
             generation: GENERATION,
             ifindex: IfIndex(2),
@@ -340,20 +341,15 @@ fn any_world() -> impl Strategy<Value = World> {
             mtu: 1500,
             forward_v4: true,
             forward_v6: true,
-            rp_filter: [RpFilter::Off, RpFilter::Loose, RpFilter::Strict][usize::from(rp)],
+            rp_filter: [RpFilter::Off, RpFilter::Loose, RpFilter::Strict][usize::from(rp % 3)],
             up,
-            queues: 1,
+            queues: u16::from(rp / 3),
             role: Role::Device,
         });
     // Every third a member of one of the others, or of itself.
     let port = (port, 0..18_u16).prop_map(|(port, parent)| {
         let tags = Tags::new((0x8100, parent + 1), None);
-        let member = Member {
-            parent: PortId(parent),
-            parent_generation: GENERATION,
-            tags,
-            local: Arc::default(),
-        };
+        let member = Member { parent: PortId(parent), parent_generation: GENERATION, tags };
         let role = if parent < 6 { Role::Member(Box::new(member)) } else { Role::Device };
         Port { role, ..port }
     });
@@ -388,6 +384,7 @@ fn any_world() -> impl Strategy<Value = World> {
                                 })
                                 .collect(),
                         ),
+                        ..Namespace::default()
                     }))
                 })
                 .collect(),
@@ -408,7 +405,8 @@ proptest! {
             decide(&world, PortId(port), GENERATION, &tag, &mut packet).verdict
         {
             let egress = world.ports[how.port.index()].as_ref().expect("an existing port");
-            prop_assert_eq!(&egress.role, &Role::Device);
+            let sends = egress.queues > 0 && egress.ns == ingress.ns;
+            prop_assert!(egress.role == Role::Device || sends);
             prop_assert_eq!(&ingress.role, &Role::Device);
             // By a port of its own namespace, or as a member of it leaves.
             let by_member = |p: &Port| {

@@ -7,11 +7,12 @@ use std::net::IpAddr;
 
 use nsplane_abi::{MemberTag, Tag};
 
-use super::{Decision, Verdict, lookup};
+use super::route::{self, Out};
+use super::{Decision, Packet};
 use crate::id::{Generation, PortId};
-use crate::stats::PuntReason;
 use crate::tables::neigh::Neigh;
-use crate::tables::{NextHop, Role, RpFilter, World};
+use crate::tables::policy::Found;
+use crate::tables::{NextHop, Port, Role, RpFilter, World};
 use crate::wire::vlan;
 
 /// A packet's way, as far as it came.
@@ -19,12 +20,38 @@ use crate::wire::vlan;
 pub struct Trace {
     /// What is done with it.
     pub decision: Decision,
+    /// The rule that it met, where the namespace has more than the usual ones.
+    pub rule: Option<Found>,
     /// Where the tables lead; None where they say nothing, or it did not come so far.
     pub next_hop: Option<NextHop>,
-    /// The reverse-path filter that it met, and where the way back leads.
-    pub way_back: Option<(RpFilter, Option<NextHop>)>,
+    /// The way that it takes, if it is one of ours; of several next hops the chosen one.
+    pub way: Option<Way>,
+    /// The reverse-path filter that it met.
+    pub source: Option<SourceCheck>,
     /// Who it is sent to on the egress port's link.
     pub neighbor: Option<Neigh>,
+}
+
+/// What the reverse-path filter said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceCheck {
+    /// The filter.
+    pub filter: RpFilter,
+    /// Where the way back leads.
+    pub way_back: Option<NextHop>,
+    /// It let the packet pass.
+    pub passed: bool,
+}
+
+/// A way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The port or member that the packet leaves by.
+    pub port: PortId,
+    /// The router that it is sent to, if not to its destination.
+    pub gateway: Option<IpAddr>,
+    /// Longest packet that may take it.
+    pub mtu: u32,
 }
 
 /// Follows a frame that came in on `port`, without VLAN tags, if it is one of a port or a
@@ -33,20 +60,36 @@ pub struct Trace {
 pub fn trace(world: &World, port: PortId, frame: &[u8]) -> Option<Trace> {
     let ingress = world.ports.get(port.index())?.as_ref()?;
     let decision = decided(world, port, frame)?;
-    let mut found = Trace { decision, next_hop: None, way_back: None, neighbor: None };
-    let ns = world.namespaces.get(usize::from(ingress.ns.index))?.as_deref()?;
-    let Ok(packet) = super::headers(ingress, frame) else { return Some(found) };
-    if ingress.rp_filter != RpFilter::Off && packet.src.is_ipv4() {
-        found.way_back = Some((ingress.rp_filter, lookup(ns, packet.src)));
-    }
-    if decision.verdict == Verdict::Punt(PuntReason::SourceCheck) {
-        return Some(found);
-    }
-    found.next_hop = lookup(ns, packet.dst);
-    if let Some(NextHop::Forward { port, gateway, .. }) = found.next_hop {
-        found.neighbor = ns.neighbors.get(port, gateway.unwrap_or(packet.dst));
+    let mut found =
+        Trace { decision, rule: None, next_hop: None, way: None, source: None, neighbor: None };
+    if let Ok(packet) = super::headers(ingress, frame, 0) {
+        found.follow(world, (port, ingress), &packet);
     }
     Some(found)
+}
+
+impl Trace {
+    fn follow(
+        &mut self,
+        world: &World,
+        (port, ingress): (PortId, &Port),
+        packet: &Packet<'_>,
+    ) -> Option<()> {
+        let ns = world.namespaces.get(usize::from(ingress.ns.index))?.as_deref()?;
+        self.rule = route::rule(ns, port, packet);
+        self.next_hop = route::lookup(ns, port, packet);
+        let Out { port: to, gateway, mtu } = route::out(ns, port, packet).ok()??;
+        self.way = Some(Way { port: to, gateway, mtu });
+        if ingress.rp_filter != RpFilter::Off && packet.src.is_ipv4() {
+            self.source = Some(SourceCheck {
+                filter: ingress.rp_filter,
+                way_back: route::way_back(ns, port, packet, to),
+                passed: route::check_source(ns, port, ingress, packet, to).is_ok(),
+            });
+        }
+        self.neighbor = ns.neighbors.get(to, gateway.unwrap_or(packet.dst));
+        Some(())
+    }
 }
 
 /// The worker's decision on a frame that the program redirected.
@@ -84,27 +127,16 @@ fn as_member(
     super::member::decide(world, port, generation, (&tag, &below), frame)
 }
 
-impl Trace {
-    /// The port that the packet leaves by, and the router that it is sent to, as far as
-    /// the tables say.
-    #[must_use]
-    pub fn leads_to(&self) -> Option<(PortId, Option<IpAddr>)> {
-        match self.next_hop? {
-            NextHop::Forward { port, gateway, .. } => Some((port, gateway)),
-            NextHop::Kernel => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stats::DropReason;
+    use crate::stats::{DropReason, PuntReason};
     use crate::tables::Member;
     use crate::wire::vlan::Tags;
     use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6};
+    use crate::worker::stages::Verdict;
 
     const IN: PortId = PortId(0);
     const OUT: PortId = PortId(1);
@@ -115,24 +147,23 @@ mod tests {
         for (src, dst) in [(host4(0).into(), host4(1).into()), (host6(0).into(), host6(1).into())] {
             let found = trace(&world, IN, &scene::udp(IN, src, dst, b"x")).unwrap();
             assert!(matches!(found.decision.verdict, Verdict::Forward(f) if f.port == OUT));
-            assert_eq!(found.leads_to(), Some((OUT, None)));
+            assert_eq!(found.way, Some(Way { port: OUT, gateway: None, mtu: 1500 }));
             assert_eq!(found.neighbor, Some(Neigh::fresh(host_mac(OUT))));
-            assert_eq!(found.way_back, None);
+            assert_eq!((found.source, found.rule), (None, None));
         }
         assert_eq!(trace(&world, PortId(9), &[]), None);
     }
 
     #[test]
-    fn the_source_check_is_told_and_ends_it() {
+    fn the_source_check_is_told() {
         let mut world = scene::world(1, 1);
         world.ports[0].as_mut().unwrap().rp_filter = RpFilter::Strict;
         let packet = |src| scene::udp(IN, src, host4(1).into(), b"x");
         let found = trace(&world, IN, &packet(host4(0).into())).unwrap();
-        assert!(matches!(found.way_back, Some((RpFilter::Strict, Some(_)))));
-        assert!(found.next_hop.is_some());
+        assert!(found.source.is_some_and(|s| s.passed && s.way_back.is_some()));
         let found = trace(&world, IN, &packet(host4(1).into())).unwrap();
         assert_eq!(found.decision.verdict, Verdict::Punt(PuntReason::SourceCheck));
-        assert_eq!(found.next_hop, None);
+        assert!(found.source.is_some_and(|s| !s.passed && s.filter == RpFilter::Strict));
     }
 
     /// A member's packet is decided on as it is when it comes in by the parent, with tags.
@@ -144,7 +175,6 @@ mod tests {
             parent: IN,
             parent_generation: GENERATION,
             tags: Tags::new((0x8100, 7), Some((0x8100, 8))),
-            local: std::sync::Arc::default(),
         };
         world.ports[2].as_mut().unwrap().role = Role::Member(Box::new(member));
         let packet = scene::udp(IN, host4(0).into(), host4(1).into(), b"x");
@@ -184,12 +214,14 @@ mod tests {
             let found = trace(&world, IN, &packet).unwrap();
             prop_assert_eq!(found.decision, wanted);
             if let Verdict::Forward(f) = wanted.verdict {
-                prop_assert_eq!(found.leads_to().map(|(port, _)| port), Some(f.port));
+                prop_assert_eq!(found.way.map(|way| way.port), Some(f.port));
                 prop_assert_eq!(found.neighbor.map(|n| n.mac), Some(f.dst));
             }
             if wanted.verdict == Verdict::Punt(PuntReason::NoRoute) {
-                prop_assert_eq!(found.next_hop, None);
+                prop_assert_eq!((found.next_hop, found.way), (None, None));
             }
+            let refused = wanted.verdict == Verdict::Punt(PuntReason::SourceCheck);
+            prop_assert_eq!(refused, found.source.is_some_and(|s| !s.passed));
         }
     }
 }

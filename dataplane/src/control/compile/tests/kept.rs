@@ -5,8 +5,8 @@ use crate::netlink::Tcx;
 
 #[test]
 fn routes_that_are_kept_are_in_the_ledger() {
-    let m = with([
-        route("10.0.0.0/8", &[hop(1, None), hop(2, None)]),
+    let mut m = with([
+        Route { nexthop: Some(9), ..route("10.0.0.0/8", &[]) },
         route("10.1.0.0/16", &[hop(3, None)]),
         route("10.2.0.0/16", &[hop(3, None)]),
         Route { kind: RouteKind::Other(6), ..route("10.3.0.0/16", &[]) },
@@ -18,6 +18,7 @@ fn routes_that_are_kept_are_in_the_ledger() {
         route("fe80::/64", &[hop(3, None)]),
         local("10.0.0.1", 1),
     ]);
+    let _ = m.apply(Event::NextHop(NextHopObject { id: 9, kind: NextHopKind::Other }));
     let c = run(&m);
     let routes = c.ledger.iter().filter(|e| e.item.scope == ledger::Scope::Routes);
     let routes: Vec<_> = routes.collect();
@@ -57,7 +58,8 @@ fn programs_on_tcx_are_as_filters() {
     assert!(!c.ports[1].forward_v4 && !c.ports[1].forward_v6 && c.ports[0].forward_v4);
     assert_eq!(at(&c, "10.1.0.1"), Some(to(20, None)));
     assert!(m.apply(both(false, true)).hooks);
-    assert_eq!(at(&run(&m), "10.1.0.1"), Some(NextHop::Kernel));
+    let out = NextHop::Elsewhere { port: Some(PortId(20)) };
+    assert_eq!(at(&run(&m), "10.1.0.1"), Some(out), "the way back to it is known");
     assert!(run(&m).ports[1].forward_v4);
     assert!(m.apply(Event::Tcx(Vec::new())).hooks);
     assert_eq!(run(&m), run(&forwarding()));

@@ -60,14 +60,12 @@ fn stated(netns: &str, matches: Match) -> config::Member {
 #[test]
 fn macvlans_and_vlans_of_a_device_elsewhere_are_members_of_it() {
     let mac = link(5, true).mac.unwrap();
-    for (mode, bridge) in [(MACVLAN_BRIDGE, true), (MACVLAN_PRIVATE, false), (MACVLAN_VEPA, false)]
-    {
+    for mode in [MACVLAN_BRIDGE, MACVLAN_PRIVATE, MACVLAN_VEPA] {
         let expected = Wanted {
             link: Some((BLUE, IfIndex(5))),
             parent: (INFRA, IfIndex(2)),
             how: How::Mac(mac),
             stated: false,
-            bridge,
             far: None,
         };
         assert_eq!(shown(part(5, macvlan(mode), 2)), Some(expected));
@@ -143,7 +141,6 @@ fn what_is_stated_is_wanted_with_its_far_end() {
         parent: (INFRA, IfIndex(2)),
         how: How::Vlan(Tags::new((DOT1Q, 100), None)),
         stated: true,
-        bridge: false,
         far: Some((INFRA, IfIndex(6))),
     }];
     let only = std::slice::from_ref(&member);

@@ -7,12 +7,38 @@ use super::*;
 /// What may happen to a scene.
 #[derive(Clone, Debug)]
 enum Event {
-    Deliver { port: u16, queue: u16, kind: u8, count: usize },
-    Random { port: u16, bytes: Vec<u8>, flags: u16 },
-    Round { worker: usize },
-    Budget { port: u16, budget: usize },
-    Remove { port: u16 },
-    Add { port: u16 },
+    Deliver {
+        port: u16,
+        queue: u16,
+        kind: u8,
+        count: usize,
+    },
+    Random {
+        port: u16,
+        bytes: Vec<u8>,
+        flags: u16,
+    },
+    /// A packet of several frames, or only the first of them.
+    Long {
+        port: u16,
+        kind: u8,
+        len: usize,
+        room: usize,
+        all: bool,
+    },
+    Round {
+        worker: usize,
+    },
+    Budget {
+        port: u16,
+        budget: usize,
+    },
+    Remove {
+        port: u16,
+    },
+    Add {
+        port: u16,
+    },
     DrainPunts,
 }
 
@@ -23,6 +49,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(port, queue, kind, count)| Event::Deliver { port, queue, kind, count }),
         2 => (0..4_u16, bytes, 0..4_u16)
             .prop_map(|(port, bytes, flags)| Event::Random { port, bytes, flags }),
+        3 => (0..4_u16, 0..4_u8, 0..9000_usize, 64..2048_usize, prop::bool::weighted(0.9))
+            .prop_map(|(port, kind, len, room, all)| Event::Long { port, kind, len, room, all }),
         8 => (0..2_usize).prop_map(|worker| Event::Round { worker }),
         1 => (0..4_u16, 0..20_usize).prop_map(|(port, budget)| Event::Budget { port, budget }),
         1 => (0..4_u16).prop_map(|port| Event::Remove { port }),
@@ -36,12 +64,7 @@ fn play(scene: &mut Scene, setup: &Setup, event: Event, present: &mut [bool; 4])
     match event {
         Event::Deliver { port, queue, kind, count } => {
             let id = PortId(port);
-            let packet = match kind {
-                0 => across(id, false, b"a"),
-                1 => across(id, true, b"b"),
-                2 => udp(id, host4(0).into(), host4(0).into(), b"c"),
-                _ => udp(id, host4(0).into(), [10, 0, 1, 99].into(), b"d"),
-            };
+            let packet = packet(id, kind, b"a");
             let wire = &scene.wires[id.index()][usize::from(queue % setup.queues)];
             let taken = (0..count).filter(|_| wire.deliver(tag(id), &packet)).count();
             assert!(taken <= setup.sizes.rx);
@@ -50,6 +73,12 @@ fn play(scene: &mut Scene, setup: &Setup, event: Event, present: &mut [bool; 4])
             let tag =
                 nsplane_abi::Tag { flags, csum_start: 34, csum_offset: 6, ..tag(PortId(port)) };
             let _ = scene.wires[usize::from(port)][0].deliver(tag, &bytes);
+        }
+        Event::Long { port, kind, len, room, all } => {
+            let id = PortId(port);
+            let packet = packet(id, kind, &vec![7; len]);
+            let parts: Vec<&[u8]> = packet.chunks(room).collect();
+            let _ = scene.wires[id.index()][0].deliver_in(tag(id), &parts, all);
         }
         Event::Round { worker } => {
             let count = scene.workers.len();
@@ -77,6 +106,16 @@ fn play(scene: &mut Scene, setup: &Setup, event: Event, present: &mut [bool; 4])
     }
 }
 
+/// To forward, of either family, to hairpin, or to punt.
+fn packet(id: PortId, kind: u8, payload: &[u8]) -> Vec<u8> {
+    match kind {
+        0 => across(id, false, payload),
+        1 => across(id, true, payload),
+        2 => udp(id, host4(0).into(), host4(0).into(), payload),
+        _ => udp(id, host4(0).into(), [10, 0, 1, 99].into(), payload),
+    }
+}
+
 fn recycle(scene: &Scene, mut frames: Vec<SimFrame>) {
     while !frames.is_empty() {
         let from = frames.len().saturating_sub(64);
@@ -99,7 +138,7 @@ proptest! {
             sizes: Sizes { fill, rx, tx, completion },
             mesh_depth: depth,
         };
-        let mut scene = scene(2, &setup);
+        let mut scene = scene_of(long_links(2, queues), &setup);
         let mut present = [true; 4];
         for event in events {
             play(&mut scene, &setup, event, &mut present);

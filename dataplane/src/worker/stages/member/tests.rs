@@ -5,8 +5,6 @@
 //!         └── VLAN 200 ── member 2 [ tenant 1 ] port 3         far end 5 of member 0's stand-in
 //! ```
 
-use std::sync::Arc;
-
 use nsplane_abi::tag::TAG_MEMBER;
 use nsplane_abi::vlan::{DOT1AD, DOT1Q};
 
@@ -49,8 +47,8 @@ fn world() -> World {
             parent: TRUNK,
             parent_generation: GENERATION,
             tags: tags_of_tenant(tenant),
-            local: Arc::default(),
         }));
+        member.queues = 0;
     }
     world.ports.push(Some(device(INFRA, Role::Device)));
     world.ports.push(Some(device(INFRA, Role::Cross(Some((PortId(0), GENERATION))))));
@@ -145,7 +143,8 @@ fn from_one_vlan_of_a_trunk_to_another_of_the_same_namespace() {
     let inner = Tags::new((DOT1AD, 7), Some((DOT1Q, 8)));
     let world = with(|w| {
         let role = w.ports[0].as_ref().unwrap().role.clone();
-        w.ports[1].as_mut().unwrap().role = role;
+        let port = w.ports[1].as_mut().unwrap();
+        (port.role, port.queues) = (role, 0);
         member_of(w, 1).tags = inner;
     });
     let frame = tagged(&[(DOT1Q, 100)], &bare(0, false));
@@ -252,18 +251,25 @@ fn what_a_program_would_pass_is_punted_without_its_tags() {
 }
 
 #[test]
-fn a_macvlan_beside_is_not_sent_to_by_the_wire() {
+fn a_member_with_a_device_leaves_by_that() {
     let port = PortId(1);
     let frame = scene::udp(port, host4(1).into(), host4(0).into(), b"payload");
-    let verdict = |local: &[Mac]| {
-        let world = with(|w| member_of(w, 0).local = local.into());
-        decide_plain(&world, port, GENERATION, &scene::tag(port), &mut frame.clone()).verdict
+    let how = |world: &World| {
+        let tag = scene::tag(port);
+        match decide_plain(world, port, GENERATION, &tag, &mut frame.clone()).verdict {
+            Verdict::Forward(how) => (how.port, how.tags),
+            other => panic!("{other:?}"),
+        }
     };
-    let mut macs = [host_mac(PortId(0)), host_mac(PortId(9)), port_mac(PortId(3))];
-    macs.sort_unstable();
-    assert_eq!(verdict(&macs), Verdict::Punt(PuntReason::KernelRoute));
-    assert!(matches!(verdict(&[port_mac(PortId(3))]), Verdict::Forward(_)));
-    assert!(matches!(verdict(&[]), Verdict::Forward(_)));
+    assert_eq!(how(&world()), (TRUNK, tags_of_tenant(0)));
+    let device = |w: &mut World| w.ports[0].as_mut().unwrap().queues = 1;
+    assert_eq!(how(&with(device)), (PortId(0), Tags::NONE));
+    // Whatever is below it: the kernel knows.
+    let alone = |w: &mut World| {
+        device(w);
+        w.ports[4] = None;
+    };
+    assert_eq!(how(&with(alone)), (PortId(0), Tags::NONE));
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! Where a packet goes: rules, table, next hop; and whether its source is believed.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Packet, Stage, Verdict};
+use crate::id::PortId;
+use crate::plant::{self, Bug};
+use crate::stats::PuntReason;
+use crate::tables::multipath::{Fields, FlowKey, Group};
+use crate::tables::policy::{Found, Key};
+use crate::tables::{Namespace, NextHop, Port, RpFilter};
+use crate::wire::flow;
+
+/// The way that a packet takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Out {
+    /// The port.
+    pub(super) port: PortId,
+    /// The router to send to, if not to the destination.
+    pub(super) gateway: Option<IpAddr>,
+    /// Longest packet that may take it.
+    pub(super) mtu: u32,
+}
+
+/// The way of a packet that came in on `iif`; None: only the kernel can follow it.
+#[inline]
+pub(super) fn out(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Stage<Option<Out>> {
+    match lookup(ns, iif, packet) {
+        Some(NextHop::Forward { port, gateway, mtu }) => Ok(Some(Out { port, gateway, mtu })),
+        Some(NextHop::Group(index)) => Ok(choose(ns, index, packet)),
+        Some(_) => Ok(None),
+        None => Err(Verdict::Punt(PuntReason::NoRoute)),
+    }
+}
+
+/// The route of a packet.
+#[inline]
+pub(super) fn lookup(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<NextHop> {
+    let index = match packet.dst {
+        IpAddr::V4(_) if ns.policy_v4.is_some() => by_rules(ns, iif, packet),
+        IpAddr::V6(_) if ns.policy_v6.is_some() => by_rules(ns, iif, packet),
+        IpAddr::V4(dst) if plant::is(Bug::Prefix) => {
+            ns.v4.lookup(Ipv4Addr::from_bits(dst.to_bits() & !(1 << 16)))
+        }
+        IpAddr::V4(dst) => ns.v4.lookup(dst),
+        IpAddr::V6(dst) => ns.v6.lookup(dst),
+    };
+    ns.next_hops.get(index? as usize).copied()
+}
+
+/// Apart, so that the common case is short.
+#[inline(never)]
+fn by_rules(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<u32> {
+    rule(ns, iif, packet).map(|found| found.index)
+}
+
+/// What rules say of a packet, where there are more than the usual ones.
+pub(super) fn rule(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<Found> {
+    match (&ns.policy_v4, &ns.policy_v6, packet.src, packet.dst) {
+        (Some(policy), _, IpAddr::V4(src), IpAddr::V4(dst)) => {
+            policy.find(&ns.next_hops, &key_v4(src.to_bits(), dst.to_bits(), iif, packet.here))
+        }
+        (_, Some(policy), IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let flow = flow::v6(packet.here);
+            let tos = packet.here.get(..2).map_or(0, |b| b[0] << 4 | b[1] >> 4);
+            let (proto, (sport, dport)) = (flow.proto, flow.ports);
+            let (src, dst) = (src.to_bits(), dst.to_bits());
+            policy.find(&ns.next_hops, &Key { src, dst, iif, tos, proto, sport, dport })
+        }
+        _ => None,
+    }
+}
+
+fn key_v4(src: u32, dst: u32, iif: PortId, bytes: &[u8]) -> Key<u32> {
+    let flow = flow::v4(bytes);
+    let tos = bytes.get(1).copied().unwrap_or_default();
+    let (proto, (sport, dport)) = (flow.proto, flow.ports);
+    Key { src, dst, iif, tos, proto, sport, dport }
+}
+
+/// The reverse-path filter, which the kernel has for IPv4 only. It is the kernel that
+/// drops and logs what does not pass.
+///
+/// The way back is looked for as for an answer that comes in where the packet goes out
+/// (`__fib_validate_source`): rules may ask for that.
+#[inline]
+pub(super) fn check_source(
+    ns: &Namespace,
+    port: PortId,
+    ingress: &Port,
+    packet: &Packet<'_>,
+    to: PortId,
+) -> Stage<()> {
+    if ingress.rp_filter == RpFilter::Off || packet.src.is_ipv6() {
+        return Ok(());
+    }
+    let (known, by_port) = match way_back(ns, port, packet, to) {
+        Some(NextHop::Forward { port: back, .. }) => (true, back == port),
+        Some(NextHop::Elsewhere { port: back }) => (true, back == Some(port)),
+        Some(NextHop::Group(i)) => (true, group(ns, i).is_some_and(|g| g.uses(port))),
+        Some(NextHop::Kernel | NextHop::Refused | NextHop::Throw) | None => (false, false),
+    };
+    let believed = by_port || (known && ingress.rp_filter == RpFilter::Loose);
+    if believed { Ok(()) } else { Err(Verdict::Punt(PuntReason::SourceCheck)) }
+}
+
+/// Where the kernel would send an answer that comes in on `to`.
+#[inline]
+pub(super) fn way_back(
+    ns: &Namespace,
+    port: PortId,
+    packet: &Packet<'_>,
+    to: PortId,
+) -> Option<NextHop> {
+    let index = match (&ns.policy_v4, packet.src, packet.dst) {
+        (None, IpAddr::V4(src), _) => ns.v4.lookup(src),
+        (Some(policy), IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let key = key_v4(src.to_bits(), dst.to_bits(), port, packet.here).of_answer(to);
+            policy.lookup(&ns.next_hops, &key)
+        }
+        _ => None,
+    };
+    ns.next_hops.get(index? as usize).copied()
+}
+
+fn group(ns: &Namespace, index: u32) -> Option<&Group> {
+    ns.groups.get(index as usize)
+}
+
+/// One of several next hops.
+#[inline(never)]
+fn choose(ns: &Namespace, index: u32, packet: &Packet<'_>) -> Option<Out> {
+    let group = group(ns, index)?;
+    let member = group.choose(hash(group, packet))?;
+    Some(Out { port: member.port, gateway: member.gateway, mtu: member.mtu })
+}
+
+/// `fib_multipath_hash` and `rt6_multipath_hash` (net/ipv4/route.c, net/ipv6/route.c).
+fn hash(group: &Group, packet: &Packet<'_>) -> u32 {
+    let (seed, bytes) = (group.how.seed, packet.here);
+    match (group.how.fields, packet.src, packet.dst) {
+        (Fields::Ports, IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let flow = flow::v4(bytes);
+            let key = FlowKey { proto: flow.proto, label: 0, ports: flow.ports };
+            key.hash_v4(seed, src.octets(), dst.octets())
+        }
+        (Fields::Ports, IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let flow = flow::v6(bytes);
+            let key = FlowKey { proto: flow.proto, label: 0, ports: flow.ports };
+            key.hash_v6(seed, src.octets(), dst.octets())
+        }
+        (_, IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let own = || (src.octets(), dst.octets());
+            let inner = |p: &[u8]| Some((octets(p, 12)?, octets(p, 16)?));
+            let (src, dst) = flow::about_v4(bytes).and_then(inner).unwrap_or_else(own);
+            FlowKey::default().hash_v4(seed, src, dst)
+        }
+        (fields, IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let dissected = fields == Fields::AddressesDissected;
+            // As a number where it was dissected, else as it is in the packet.
+            let in_packet = |p: &[u8]| u32::from_ne_bytes(flow::label(p).to_be_bytes());
+            let inner = |p: &[u8]| {
+                let key = FlowKey { proto: *p.get(6)?, label: in_packet(p), ports: (0, 0) };
+                Some((key, octets(p, 8)?, octets(p, 24)?))
+            };
+            let own = || {
+                let (proto, label) = match dissected {
+                    true => (flow::v6(bytes).proto, flow::label(bytes)),
+                    false => (bytes.get(6).copied().unwrap_or_default(), in_packet(bytes)),
+                };
+                (FlowKey { proto, label, ports: (0, 0) }, src.octets(), dst.octets())
+            };
+            let (key, src, dst) = flow::about_v6(bytes).and_then(inner).unwrap_or_else(own);
+            key.hash_v6(seed, src, dst)
+        }
+        // A packet is of one family.
+        _ => 0,
+    }
+}
+
+fn octets<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
+    packet.get(at..at + N)?.try_into().ok()
+}
