@@ -2,7 +2,7 @@
 
 use super::plan::{Phase, Plan};
 use super::routes;
-use super::topology::{Scene, neighbor_line};
+use super::topology::{Neighbor, Scene, Side, neighbor_line};
 use crate::random::Random;
 
 /// Draws the changes.
@@ -16,6 +16,10 @@ pub(super) fn phase(plan: &Plan, scenes: &[Scene], random: &mut Random) -> Phase
             .filter(|(of, line)| *of == space && line.contains("route add"))
             .map(|(_, line)| line.as_str())
             .collect();
+        if random.percent(60) {
+            let gateways = scene.sides.iter().filter(|side| side.outer).flat_map(gateways_moved);
+            phase.lines.extend(gateways.map(|line| (space, line)));
+        }
         for _ in 0..1 + random.below(6) {
             let line = match random.below(20) {
                 0..7 => neighbor(scene, random),
@@ -45,14 +49,26 @@ pub(super) fn phase(plan: &Plan, scenes: &[Scene], random: &mut Random) -> Phase
     phase
 }
 
+/// The permanent gateways of a side get other Ethernet addresses.
+fn gateways_moved(side: &Side) -> impl Iterator<Item = String> {
+    let gateways = [side.of(true).next(), side.of(false).next()].into_iter().flatten();
+    gateways.filter(|n| n.permanent).map(|n| moved(n, side))
+}
+
+fn moved(neighbor: &Neighbor, side: &Side) -> String {
+    let mut mac = neighbor.mac;
+    mac[1] = 0xcc;
+    neighbor_line(neighbor.addr, mac, &side.device)
+}
+
 /// A permanent neighbour gets another Ethernet address, or a new one appears.
 fn neighbor(scene: &Scene, random: &mut Random) -> Option<String> {
     let side = random.pick(&scene.sides);
     let known: Vec<_> = side.neighbors.iter().filter(|n| n.permanent && side.outer).collect();
-    let neighbor = known.get(random.below(known.len() as u64) as usize)?;
-    let mut mac = neighbor.mac;
-    mac[1] = 0xcc;
-    Some(neighbor_line(neighbor.addr, mac, &side.device))
+    // Most packets go by the first, the gateway.
+    let which = if random.percent(70) { 0 } else { random.below(known.len() as u64) };
+    let neighbor = known.get(which as usize)?;
+    Some(moved(neighbor, side))
 }
 
 fn a_route(routes: &[&str], verb: &str, random: &mut Random) -> Option<String> {

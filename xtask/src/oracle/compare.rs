@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::exchange::Outcome;
 use super::normal;
+use super::trunk::NO_WIRE;
 
 /// What differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +29,10 @@ pub(super) fn differences(outcome: &Outcome) -> Vec<Difference> {
             [kernel, ours].map(|seen| seen.packets.get(key).map_or(&[][..], Vec::as_slice));
         if a != b {
             let whose = case.map_or("no case's packets".to_owned(), |id| format!("case {id}"));
-            let about = format!("{whose} at w{wire}");
+            let about = match *wire {
+                NO_WIRE => format!("{whose} at the trunk, in no wire's VLAN"),
+                wire => format!("{whose} at w{wire}"),
+            };
             found.push(Difference {
                 case: *case,
                 text: format!("{about}\n{}{}", list("kernel ", a, b), list("nsplane", b, a)),

@@ -51,7 +51,7 @@ pub(super) fn packet(scene: &Scene, wire: usize, random: &mut Random) -> Packet 
     if random.percent(30) {
         edge(&mut packet, random);
     }
-    if random.percent(18) {
+    if random.percent(24) {
         size(&mut packet, random);
     }
     if random.percent(10) {
@@ -236,8 +236,8 @@ fn ethernet(packet: &mut Packet, random: &mut Random) {
 
 /// At and beside the MTUs, the total packet's length.
 fn size(packet: &mut Packet, random: &mut Random) {
-    let mtu: i64 = *random.pick(&[600, 1000, 1280, 1300, 1400, 1500, 1500]);
-    let total = mtu + random.below(7) as i64 - 3;
+    let mtu: i64 = *random.pick(&[600, 1000, 1280, 1280, 1300, 1400, 1400, 1500]);
+    let total = mtu + random.below(7) as i64 - 1;
     let head = packet.header_len() as i64
         + match packet.above {
             Above::Udp(..) | Above::Icmp(..) => 8,

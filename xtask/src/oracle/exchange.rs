@@ -16,7 +16,7 @@ use super::normal::{self, Item};
 use super::plan::{Phase, Plan};
 use super::responder::answer;
 use super::trunk;
-use super::twin::{MARK, Twin, devices, mark_mac};
+use super::twin::{Twin, devices, mark_address};
 
 /// Label of the kernel's twin, and of nsplane's: what nsplane's selector means.
 const LABELS: (&str, &str) = ("orak", "oran");
@@ -109,8 +109,7 @@ pub(super) fn run(plan: &Plan, nsplane: &Nsplane, show: &Show) -> Result<Outcome
         show.reload(&trunk.config(plan, ours.spaces()), nsplane)?;
     }
     let mut exchange = Exchange { plan, twins: [&kernel, &ours], outcome: Outcome::default() };
-    // Most are found complete, some are followed while they are configured.
-    let early = plan.seed.is_multiple_of(4);
+    let early = plan.is_followed();
     for (n, phase) in plan.phases.iter().enumerate() {
         let mark = n as u8 + 1;
         if n == 0 && early {
@@ -152,7 +151,7 @@ pub(super) fn run(plan: &Plan, nsplane: &Nsplane, show: &Show) -> Result<Outcome
 fn follow(plan: &Plan, twin: &Twin, nsplane: &Nsplane, mark: u8) -> Result<()> {
     let names: Vec<&str> = twin.names().collect();
     let wanted: usize = (0..plan.spaces).map(|n| devices(plan, n).count()).sum();
-    let mac = mark_mac(mark);
+    let mark = mark_address(mark).to_string();
     let mut seen = (0, 0);
     let start = Instant::now();
     wait_until(FOLLOW, "nsplane to follow", || {
@@ -173,7 +172,7 @@ fn follow(plan: &Plan, twin: &Twin, nsplane: &Nsplane, mark: u8) -> Result<()> {
         // On until a space forwards, and longer for who has not looked again.
         let redirects =
             |row: &Value| row["tier_v4"].as_str().is_some_and(|t| t.contains("redirects"));
-        let known = |row: &Value| row["dst"] == MARK && row["lladdr"] == mac.as_str();
+        let known = |row: &Value| row["dst"] == mark.as_str();
         let of_space = |fits: &dyn Fn(&Value) -> bool| {
             let Ok(Value::Array(rows)) = nsplane.ask("namespaces", None) else { return 0 };
             let ours = |row: &&Value| row["name"].as_str().is_some_and(|n| names.contains(&n));

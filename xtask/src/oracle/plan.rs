@@ -98,6 +98,11 @@ impl Plan {
         self.wires.iter().enumerate().filter(|(_, wire)| wire.is_outer())
     }
 
+    /// nsplane follows it while it is configured; most it finds complete.
+    pub(super) fn is_followed(&self) -> bool {
+        self.seed.is_multiple_of(4)
+    }
+
     /// All cases of all phases.
     pub(super) fn cases(&self) -> impl Iterator<Item = &Case> {
         self.phases.iter().flat_map(|phase| &phase.cases)

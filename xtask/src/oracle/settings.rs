@@ -64,7 +64,8 @@ pub(super) fn of_space(plan: &mut Plan, space: usize, scene: &Scene, random: &mu
         if random.percent(3) {
             all.push((format!("net/ipv6/conf/{}/disable_ipv6", side.device), "1"));
         }
-        if random.percent(5) {
+        // Known difference: the kernel does not tell of it (docs/oracle.md).
+        if random.percent(5) && !plan.is_followed() {
             all.push((format!("net/ipv6/conf/{}/mtu", side.device), "1280"));
         }
     }

@@ -2,16 +2,20 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nsplane_tests::command;
 use nsplane_tests::netns::{Netns, show_mac};
 use nsplane_tests::raw::Raw;
+use nsplane_tests::wait::wait_until;
 
 use super::normal::finish;
 use super::plan::{Phase, Plan, Wire};
+use super::topology::neighbor_line;
 use super::trunk::Trunk;
 
 /// Longest frame that is sent or seen.
@@ -27,6 +31,8 @@ const ALIKE: &[(&str, &str)] = &[
     ("net/ipv6/icmp/ratelimit", "0"),
     ("net/ipv6/auto_flowlabels", "0"),
 ];
+/// How long a carrier may take.
+const CARRIER: Duration = Duration::from_secs(5);
 /// Neighbours that do not answer are given up soon. Of each device.
 const SOON: &[(&str, &str)] =
     &[("mcast_solicit", "1"), ("ucast_solicit", "1"), ("retrans_time_ms", "60")];
@@ -86,6 +92,13 @@ impl Twin {
             set_alike(plan, n, space)?;
             let ups: String = devices(plan, n).map(|d| format!("link set {d} up\n")).collect();
             space.ip_batch(&ups)?;
+        }
+        // The kernel tells of a carrier a little later, and then sets IPv6's MTU anew.
+        for space in &spaces {
+            wait_until(CARRIER, "all devices to have a carrier", || {
+                let links = space.ip_json("link show type veth").unwrap_or_default();
+                links.as_array().is_some_and(|all| all.iter().all(|l| l["operstate"] == "UP"))
+            })?;
         }
         let ends = plan.wires.iter().enumerate().map(|(n, wire)| {
             let here = wire.is_outer() && (trunk.is_none() || wire.vlan.is_none());
@@ -208,17 +221,14 @@ pub(super) fn devices(plan: &Plan, space: usize) -> impl Iterator<Item = String>
     })
 }
 
-/// The address of a neighbour that nothing is sent to. That nsplane knows it says that
-/// it knows all that was configured before.
-pub(super) const MARK: &str = "192.0.2.77";
-
-/// The Ethernet address of that neighbour, as `nsplane show` has it.
-pub(super) fn mark_mac(mark: u8) -> String {
-    show_mac([2, 0x5e, 0, 0, 0, mark])
+/// A neighbour that nothing is sent to. That nsplane knows it says that it knows all that
+/// was configured before.
+pub(super) fn mark_address(mark: u8) -> IpAddr {
+    [192, 0, 2, 100 + mark].into()
 }
 
 fn mark_line(device: &str, mark: u8) -> String {
-    format!("neigh replace {MARK} lladdr {} dev {device} nud permanent\n", mark_mac(mark))
+    neighbor_line(mark_address(mark), [2, 0x5e, 0, 0, 0, mark], device) + "\n"
 }
 
 fn set_alike(plan: &Plan, n: usize, space: &Netns) -> Result<()> {
