@@ -1,8 +1,8 @@
 //! Policy rules: those that packets of ours can match, as the workers go through them.
 //!
 //! What is known of every packet that we route decides here already: it came in on a
-//! port that is a member of no VRF, chose no device to leave by, has the mark 0, and
-//! nobody's user id.
+//! port that is a member of no VRF, chose no device to leave by, and has the mark 0.
+//! Rules by user keep the family with the kernel.
 
 use crate::control::mirror::Mirror;
 use crate::id::PortId;
