@@ -54,7 +54,6 @@ fn route(table: u32, kind: RouteKind, dst: [u8; 4], len: u8, oif: u32) -> Event 
         kind,
         prefsrc: None,
         mtu: None,
-        mtu_locked: false,
         nexthop: None,
         hops: vec![hop],
         expires: false,

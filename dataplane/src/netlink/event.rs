@@ -217,8 +217,6 @@ pub struct Route {
     pub prefsrc: Option<IpAddr>,
     /// The longest packet that may take the route, where it says so.
     pub mtu: Option<u32>,
-    /// What `mtu` says counts also where a device's would (`lock`).
-    pub mtu_locked: bool,
     /// The next-hop object it leads to; `hops` is empty then.
     pub nexthop: Option<u32>,
     /// The ways: none (blackhole), one, or several to be balanced over.

@@ -20,7 +20,8 @@ pub enum Fields {
     /// 0: the addresses; IPv6's flow label and next header too.
     #[default]
     Addresses,
-    /// 0 too, where rules make the kernel look at IPv6's ports before.
+    /// 0 too, where rules make the kernel look at IPv6's ports before: ICMPv6 is told apart
+    /// by what it found then.
     AddressesDissected,
     /// 1: addresses, protocol and ports.
     Ports,

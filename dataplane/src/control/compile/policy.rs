@@ -206,4 +206,6 @@ pub(super) fn dissects(mirror: &Mirror, family: Family) -> bool {
 }
 
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod tests;

@@ -170,14 +170,11 @@ fn refuses(kind: RouteKind) -> bool {
     matches!(kind, RouteKind::Other(6..=8))
 }
 
-/// The longest packet that is forwarded along a route. IPv4 takes the route's word where
-/// it has one, IPv6 where that is locked (`ip_dst_mtu_maybe_forward`,
-/// `ip6_dst_mtu_maybe_forward`); what the device takes bounds both.
+/// The longest packet that is forwarded along a route.
 fn mtu(link: &Link, route: &Route, family: Family) -> u32 {
     let device = match family {
         Family::V4 => link.mtu,
         Family::V6 => link.mtu6.map_or(link.mtu, |m| m.min(link.mtu)),
     };
-    let counts = family == Family::V4 || route.mtu_locked;
-    device.min(route.mtu.filter(|_| counts).unwrap_or(u32::MAX))
+    device.min(route.mtu.unwrap_or(u32::MAX))
 }

@@ -54,7 +54,6 @@ pub(in super::super) fn route(dst: &str, hops: &[Hop]) -> Route {
         kind: RouteKind::Unicast,
         prefsrc: None,
         mtu: None,
-        mtu_locked: false,
         nexthop: None,
         hops: hops.to_vec(),
         expires: false,

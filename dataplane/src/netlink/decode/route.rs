@@ -33,9 +33,7 @@ mod rta {
     pub(super) const PAD: u16 = 24;
     pub(super) const NH_ID: u16 = 30;
 }
-/// `RTAX_LOCK` and `RTAX_MTU`, inside of `rta::METRICS`. The first says by a bit each
-/// which of the others hold, whatever is learned.
-const RTAX_LOCK: u16 = 1;
+/// `RTAX_MTU`, inside of `rta::METRICS`.
 const RTAX_MTU: u16 = 2;
 /// Offset of `rta_expires` in `struct rta_cacheinfo`.
 const CACHEINFO_EXPIRES: usize = 8;
@@ -61,7 +59,6 @@ pub(super) fn route(payload: &[u8], nlm_flags: u16, gone: bool) -> Result<Event,
         kind: route_kind(kind),
         prefsrc: None,
         mtu: None,
-        mtu_locked: false,
         nexthop: None,
         hops: Vec::new(),
         expires: false,
@@ -106,7 +103,7 @@ fn fill_route(route: &mut Route, family: Family, kind: u16, value: Value<'_>) ->
         }
         rta::PRIORITY => route.priority = value.u32()?,
         rta::PREFSRC => route.prefsrc = Some(value.addr(family)?),
-        rta::METRICS => (route.mtu, route.mtu_locked) = mtu(value)?,
+        rta::METRICS => route.mtu = mtu(value)?,
         rta::MULTIPATH => {
             let (hops, unknown) = multipath(value.0, family)?;
             route.hops = hops;
@@ -146,16 +143,14 @@ fn via(value: Value<'_>) -> Result<IpAddr, Skip> {
     Value(addr).addr(family(af).map_err(|_| Skip::Malformed)?)
 }
 
-fn mtu(metrics: Value<'_>) -> Result<(Option<u32>, bool), Skip> {
-    let (mut mtu, mut locked) = (None, false);
+fn mtu(metrics: Value<'_>) -> Result<Option<u32>, Skip> {
+    let mut mtu = None;
     for attr in metrics.attrs() {
-        match attr? {
-            (RTAX_MTU, value) => mtu = Some(value.u32()?).filter(|m| *m != 0),
-            (RTAX_LOCK, value) => locked = value.u32()? & (1 << RTAX_MTU) != 0,
-            _ => {}
+        if let (RTAX_MTU, value) = attr? {
+            mtu = Some(value.u32()?).filter(|m| *m != 0);
         }
     }
-    Ok((mtu, locked))
+    Ok(mtu)
 }
 
 /// `struct rtnexthop`, one behind the other, each with attributes of its own. True: with

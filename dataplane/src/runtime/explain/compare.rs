@@ -74,7 +74,6 @@ mod tests {
             kind: RouteKind::Unicast,
             prefsrc: None,
             mtu: None,
-            mtu_locked: false,
             nexthop: None,
             hops: Vec::new(),
             expires: false,

@@ -11,6 +11,9 @@ use crate::tables::policy::{Found, Key};
 use crate::tables::{Namespace, NextHop, Port, RpFilter};
 use crate::wire::flow;
 
+/// The protocol whose packets IPv6 chooses a next hop for before it looks for a route.
+const ICMPV6: u8 = 58;
+
 /// The way that a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Out {
@@ -156,7 +159,8 @@ fn hash(group: &Group, packet: &Packet<'_>) -> u32 {
             FlowKey::default().hash_v4(seed, src, dst)
         }
         (fields, IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let dissected = fields == Fields::AddressesDissected;
+            let flow = || flow::v6(bytes);
+            let dissected = fields == Fields::AddressesDissected && flow().proto == ICMPV6;
             // As a number where it was dissected, else as it is in the packet.
             let in_packet = |p: &[u8]| u32::from_ne_bytes(flow::label(p).to_be_bytes());
             let inner = |p: &[u8]| {
@@ -165,7 +169,7 @@ fn hash(group: &Group, packet: &Packet<'_>) -> u32 {
             };
             let own = || {
                 let (proto, label) = match dissected {
-                    true => (flow::v6(bytes).proto, flow::label(bytes)),
+                    true => (flow().proto, flow::label(bytes)),
                     false => (bytes.get(6).copied().unwrap_or_default(), in_packet(bytes)),
                 };
                 (FlowKey { proto, label, ports: (0, 0) }, src.octets(), dst.octets())

@@ -17,7 +17,7 @@ use crate::tables::policy::{Key, Policy};
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Port(PortId),
     Kernel,
     NoRoute,
@@ -105,7 +105,7 @@ fn table_lookup(m: &Mirror, table: u32, dst: u32) -> Option<(u8, &Route)> {
 }
 
 /// As the workers look.
-fn ours(c: &Compiled, key: &Key<u32>) -> End {
+pub(super) fn ours(c: &Compiled, key: &Key<u32>) -> End {
     let found = match &c.policy_v4 {
         Some(made) => {
             let fib = |routes: &Vec<(u32, u8, u32)>| {
