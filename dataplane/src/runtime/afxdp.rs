@@ -38,6 +38,10 @@ impl io::Memory for xsk::Memory {
         Self::truncate(self, frame, len);
     }
 
+    fn multi_buffer(&self) -> bool {
+        self.options().multi_buffer()
+    }
+
     #[inline]
     fn is_long(&self, frame: &Self::Frame) -> bool {
         Self::is_long(self, frame)

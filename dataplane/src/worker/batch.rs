@@ -269,11 +269,11 @@ impl<Q: Queue> Driver<Q> {
         let (lead, len) = (usize::from(lead), usize::from(how.len));
         let dressed = len + how.tags.len();
         // Longer by at most two tags than what fits a u16, and then there is no room.
-        let fits = if self.memory.is_long(&frame) {
-            self.dress_long(&mut frame, lead, len, how.tags)
+        let fits = if !self.memory.is_long(&frame) && self.memory.lengthen(&mut frame, dressed) {
+            vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags)
         } else {
-            self.memory.lengthen(&mut frame, dressed)
-                && vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags)
+            // It has several frames, or needs them now.
+            self.memory.multi_buffer() && self.dress_long(&mut frame, lead, len, how.tags)
         };
         if let (true, Ok(len)) = (fits, u16::try_from(dressed)) {
             self.cut(&mut frame, dressed);

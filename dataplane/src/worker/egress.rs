@@ -106,8 +106,10 @@ impl<Q: Queue> Driver<Q> {
             self.reap(at);
             may = self.turns.may_send(account, group.places);
         }
-        let beyond = self.split(&mut group, may);
-        self.discard(beyond, DropReason::TxShare);
+        if may < group.places {
+            let beyond = self.split(&mut group, may);
+            self.discard(beyond, DropReason::TxShare);
+        }
         let mut sent = self.put(at, &mut group);
         if !group.packets.is_empty() {
             // Full: let the kernel take some, once.

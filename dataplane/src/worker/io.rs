@@ -35,6 +35,9 @@ pub trait Memory: Clone + Send + 'static {
     /// Shortens the packet to `len` bytes; a longer `len` changes nothing.
     fn truncate(&self, frame: &mut Self::Frame, len: usize);
 
+    /// Queues take packets of several frames.
+    fn multi_buffer(&self) -> bool;
+
     /// More frames of the packet are linked behind this one. Whoever has the first has
     /// them all; nobody else has any.
     fn is_long(&self, frame: &Self::Frame) -> bool;

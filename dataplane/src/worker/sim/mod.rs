@@ -90,6 +90,10 @@ impl Memory for SimMemory {
         frame.len = (frame.len as usize).min(len) as u32;
     }
 
+    fn multi_buffer(&self) -> bool {
+        true
+    }
+
     fn is_long(&self, frame: &SimFrame) -> bool {
         frame.more
     }

@@ -191,3 +191,36 @@ fn a_long_packet_costs_a_turn_what_its_frames_do() {
     let (long, short) = (done(&scene, 0), done(&scene, 2));
     assert!(long > 0 && long * 2 <= short, "{long} long ones, {short} short ones");
 }
+
+#[test]
+fn tags_that_a_full_frame_has_no_room_for_take_another() {
+    let mut world = long_links(1, 1);
+    let tags = crate::wire::vlan::Tags::new((0x8100, 7), None);
+    // The way out of the second port is a VLAN of itself.
+    let port = world.ports[1].as_mut().expect("a port");
+    let how = crate::tables::Member { parent: PortId(1), parent_generation: GENERATION, tags };
+    let member = crate::tables::Port {
+        queues: 0,
+        role: crate::tables::Role::Member(Box::new(how)),
+        ..port.clone()
+    };
+    world.ports.push(Some(member));
+    let ns = Arc::get_mut(world.namespaces[0].as_mut().expect("one")).expect("nobody has it yet");
+    let hop = NextHop::Forward { port: PortId(2), gateway: None, mtu: 9000 };
+    ns.next_hops = vec![ns.next_hops[0], hop].into();
+    let neighbor = (PortId(2), host4(1).into(), Neigh::fresh(host_mac(PortId(1))));
+    ns.neighbors = Arc::new([neighbor].into_iter().collect());
+    let setup = Setup::default();
+    let mut scene = scene_of(world, &setup);
+    // Up to 2,048 bytes a frame of the simulated memory has room.
+    for len in [1000, 2001, 2002, 2003, 2006, 2007, 5000] {
+        let packet = across(PortId(0), false, &payload(len));
+        let parts: Vec<&[u8]> = packet.chunks(2048).collect();
+        assert!(scene.wires[0][0].deliver_in(tag(PortId(0)), &parts, true));
+        work_off(&mut scene, 0);
+        let bare = forwarded(&packet, PortId(1), false);
+        let tagged = [&bare[..12], &[0x81, 0, 0, 7], &bare[12..]].concat();
+        assert_eq!(scene.wires[1][0].sent(), [tagged], "{len}");
+        assert_eq!(scene.held(), setup.frames);
+    }
+}
