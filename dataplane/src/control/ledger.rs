@@ -37,7 +37,6 @@ use crate::config::Bypass;
 use crate::id::IfIndex;
 use crate::netlink::Family;
 
-#[cfg(test)]
 pub(super) use find::default_rules;
 pub use items::ITEMS;
 pub use show::unused;
@@ -99,7 +98,7 @@ pub enum Watched {
     Notice,
     /// Its notices, and a look once a second for what has none.
     NoticeAndLook,
-    /// Its notices, and a look once a second for the settings.
+    /// Its notices, and a look every four seconds for the settings.
     NoticeAndSettings,
     /// A look once a second.
     Look,
@@ -117,7 +116,7 @@ impl Watched {
         match self {
             Self::Notice => "notice",
             Self::NoticeAndLook => "notice; legacy and BPF: looked at, 1 s",
-            Self::NoticeAndSettings => "notice; settings: looked at, 1 s",
+            Self::NoticeAndSettings => "notice; settings: looked at, 4 s",
             Self::Look => "looked at, 1 s",
             Self::Programs => "looked at, 1 s (10 s without a BPF link)",
             Self::Never => "no need",

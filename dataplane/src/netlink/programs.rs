@@ -191,6 +191,8 @@ impl Host {
                 }
                 Some(Link::Tcx) => drop(self.tcx.insert(id)),
                 Some(Link::Other) | None => {}
+                // Somebody attaches a program at this moment: seen by the next look.
+                Some(Link::Unfinished) => break,
             }
             self.last_link = id;
         }

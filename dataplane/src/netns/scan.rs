@@ -56,6 +56,9 @@ pub struct Scan {
     /// A name is there that no namespace is mounted over yet: `ip netns add` makes the
     /// file first. Look again in a moment.
     pub unfinished: bool,
+    /// A name is a link to something else, often a process: what it means changes without
+    /// a word.
+    pub linked: bool,
     /// Namespaces that only an exact selector means: the host's, and our own.
     hosts: Vec<FileId>,
 }
@@ -152,6 +155,7 @@ impl Scan {
         let Ok(metadata) = fs::metadata(&path) else { return };
         let id = FileId::of(&metadata);
         if id.dev == nsfs {
+            self.linked |= origin.is_name() && path.is_symlink();
             self.found.entry(id).or_default().push(Known { origin, path });
         } else {
             // Only an empty plain file is one that a namespace may yet be mounted over.
@@ -317,7 +321,7 @@ mod tests {
     fn made(found: &[(u64, &[Known])], host: u64) -> Scan {
         let id = |ino| FileId { dev: 4, ino };
         let found = found.iter().map(|(ino, known)| (id(*ino), known.to_vec())).collect();
-        Scan { found, unfinished: false, hosts: vec![id(host)] }
+        Scan { found, unfinished: false, linked: false, hosts: vec![id(host)] }
     }
 
     fn choose(scan: &Scan, selectors: &[&str]) -> Vec<(u64, usize, String)> {

@@ -122,6 +122,7 @@ impl Discovery {
         let long_ago = self.looked.is_none_or(|at| now.duration_since(at) >= AT_LATEST);
         long_ago
             || self.failing
+            || self.scan.linked
             || self.rules.iter().any(|r| !r.netns.is_by_name())
             || self.refused.values().any(|r| r.until <= now)
     }

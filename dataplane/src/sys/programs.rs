@@ -38,6 +38,8 @@ pub enum Link {
     Tcx,
     /// Of no concern.
     Other,
+    /// One that is being made: ask again.
+    Unfinished,
 }
 
 /// The least number above `after` that a link has; None: there is none.
@@ -62,7 +64,13 @@ pub fn next_program(after: u32) -> io::Result<Option<u32>> {
 /// The kernel refuses.
 pub fn link(id: u32) -> io::Result<Option<Link>> {
     // struct bpf_link_info: type, id, program, padding, then what its type has.
-    let Some(info) = info::<10>(cmd::LINK_GET_FD_BY_ID, id)? else { return Ok(None) };
+    let info = match info::<10>(cmd::LINK_GET_FD_BY_ID, id) {
+        Ok(Some(info)) => info,
+        Ok(None) => return Ok(None),
+        // It has a number, but is not yet anybody's to have (`bpf_link_settle`).
+        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => return Ok(Some(Link::Unfinished)),
+        Err(e) => return Err(e),
+    };
     Ok(Some(match info[0] {
         NETFILTER => Link::Netfilter { pf: info[4], hook: info[5] },
         TCX => Link::Tcx,

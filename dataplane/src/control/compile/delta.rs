@@ -18,7 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashSet;
 
 use super::effective::{contains, passed_anyway};
-use super::{Compiler, KernelRoute, policy};
+use super::policy::{self, Rules};
+use super::{Compiler, KernelRoute};
 use crate::control::mirror::{Dirty, TABLE_LOCAL};
 use crate::netlink::{Event, Family, Prefix, Route};
 use crate::tables::NextHop;
@@ -152,8 +153,8 @@ impl Compiler<'_> {
         if touched.len() > FEW.max(routes.len() / 4) {
             return None;
         }
-        let steps = policy::steps(self.mirror, family, |name| self.port_named(name));
-        let tables = policy::plain(&steps)?;
+        let rules = policy::rules(self.mirror, family, |name| self.port_named(name));
+        let Rules::Tables(tables) = rules else { return None };
         let rank = |table: &u32| tables.iter().position(|t| t == table);
         let Some(first) = touched.iter().filter_map(|(table, _)| rank(table)).min() else {
             // No packet's way leads there.

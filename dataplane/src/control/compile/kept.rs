@@ -1,4 +1,5 @@
-//! Routes that only the kernel can follow, for the ledger.
+//! Routes that the ledger has lines of: those that only the kernel can follow, and those
+//! that are balanced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +7,14 @@ use crate::control::ledger::Entry;
 use crate::control::mirror::TABLE_LOCAL;
 use crate::netlink::{Family, Prefix, Route};
 
-/// By the item that keeps them: which prefixes, and of which table.
+/// By the item that they are of: which prefixes, and of which table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     items: BTreeMap<&'static str, BTreeSet<(Prefix, u32)>>,
 }
 
 impl Kept {
-    /// A prefix is kept. Those of the local table are what every namespace has.
+    /// A prefix is of an item. Those of the local table are what every namespace has.
     pub(super) fn count(&mut self, item: &'static str, routes: &[&Route]) {
         let Some(route) = routes.first().filter(|r| r.table != TABLE_LOCAL) else { return };
         // So has every device its link-local and multicast routes, which nobody crosses.

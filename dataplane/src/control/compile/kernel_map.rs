@@ -20,8 +20,10 @@ type Found = Option<(NextHop, u8)>;
 pub(super) struct KernelMap<'a> {
     family: Family,
     steps: &'a [Step],
+    /// For each step that looks into a table: which of `ids`, and the bit of the condition
+    /// that its routes must not meet.
+    looks: Vec<Option<(usize, u8)>>,
     ids: &'a [u32],
-    conditions: &'a [Suppress],
     /// Prefix, which table's (None: a rule's), what it says.
     entries: Vec<(Bits, Option<usize>, Found)>,
 }
@@ -35,7 +37,14 @@ impl<'a> KernelMap<'a> {
     ) -> Self {
         let asked = steps.iter().filter_map(|s| s.asks.as_ref()?.dst);
         let entries = asked.map(|p| (Bits::of(p), None, None)).collect();
-        Self { family, steps, ids, conditions, entries }
+        let look = |step: &Step| {
+            let Does::Table(id, suppress) = step.does else { return None };
+            let bit = conditions.iter().position(|c| *c == suppress);
+            let bit = bit.map_or(0, |bit| 1_u8.checked_shl(bit as u32).unwrap_or_default());
+            Some((ids.iter().position(|i| *i == id)?, bit))
+        };
+        let looks = steps.iter().map(look).collect();
+        Self { family, steps, looks, ids, entries }
     }
 
     pub(super) fn add(&mut self, table: usize, prefix: Prefix, next_hop: NextHop, met: u8) {
@@ -83,7 +92,7 @@ impl<'a> KernelMap<'a> {
         let (mut ours, mut refused) = (false, false);
         // Every packet comes by, as long as no rule before may have led it past.
         let mut all = true;
-        for step in self.steps {
+        for (step, look) in self.steps.iter().zip(&self.looks) {
             let mut certain = all;
             if let Some(asks) = &step.asks {
                 certain = false;
@@ -95,11 +104,10 @@ impl<'a> KernelMap<'a> {
             match step.does {
                 Does::Goto(_) => all = false,
                 Does::Refuse => refused = true,
-                Does::Table(id, suppress) => {
-                    let table = self.ids.iter().position(|i| *i == id);
-                    let Some((next_hop, met)) = table.and_then(|t| found[t]) else { continue };
-                    let condition = self.conditions.iter().position(|c| *c == suppress);
-                    if condition.is_some_and(|bit| met & 1 << bit != 0) {
+                Does::Table(..) => {
+                    let said = look.and_then(|(table, bit)| Some((found[table]?, bit)));
+                    let Some(((next_hop, met), bit)) = said else { continue };
+                    if met & bit != 0 {
                         continue;
                     }
                     match next_hop {

@@ -4,6 +4,7 @@
 //! port that is a member of no VRF, chose no device to leave by, and has the mark 0.
 //! Rules by user keep the family with the kernel.
 
+use crate::control::ledger::default_rules;
 use crate::control::mirror::Mirror;
 use crate::id::PortId;
 use crate::netlink::{self, Family, Prefix, RuleAction, Selector, Suppress};
@@ -101,9 +102,30 @@ pub(in super::super) fn rule_priority(
     steps(mirror, family, port).get(step).map(|s| s.priority)
 }
 
+/// The family's rules as the workers can follow them: one table after the other for every
+/// packet, or steps.
+pub(super) enum Rules {
+    Tables(Vec<u32>),
+    Steps(Vec<Step>),
+}
+
+/// What the rules of the family come to. More than there is room for are left to the
+/// kernel; where the operator says that they do not count, they are not there.
+pub(super) fn rules(
+    mirror: &Mirror,
+    family: Family,
+    port: impl Fn(&str) -> Option<PortId>,
+) -> Rules {
+    if too_many(mirror, family) {
+        return Rules::Tables(default_rules(family).iter().map(|(_, table)| *table).collect());
+    }
+    let steps = steps(mirror, family, port);
+    plain(&steps).map_or(Rules::Steps(steps), Rules::Tables)
+}
+
 /// The tables that are looked into one after the other for every packet, if that is all
 /// that the steps do.
-pub(super) fn plain(steps: &[Step]) -> Option<Vec<u32>> {
+fn plain(steps: &[Step]) -> Option<Vec<u32>> {
     let table = |step: &Step| match step {
         Step { asks: None, does: Does::Table(table, suppress), .. } if !suppress.any_given() => {
             Some(*table)
@@ -122,6 +144,17 @@ pub(in super::super) fn strange_rule(mirror: &Mirror, family: Family) -> Option<
     if let Some((rule, what)) = rules().find_map(|r| Some((r, strange(r)?))) {
         return Some(format!("policy rule {} asks for {what}", rule.priority));
     }
+    let why = "there are more policy rules than are gone through here";
+    too_many(mirror, family).then(|| why.to_owned())
+}
+
+/// Rules, tables or conditions that there is no room for: going through them would take
+/// the time of all namespaces.
+fn too_many(mirror: &Mirror, family: Family) -> bool {
+    let rules = || mirror.rules.iter().filter(move |r| r.family == family);
+    if rules().nth(MAX_STEPS).is_some() {
+        return true;
+    }
     let mut tables: Vec<u32> = Vec::new();
     let mut conditions: Vec<Suppress> = Vec::new();
     for rule in rules() {
@@ -135,10 +168,7 @@ pub(in super::super) fn strange_rule(mirror: &Mirror, family: Family) -> Option<
     conditions.retain(|c| c.any_given());
     conditions.sort_unstable();
     conditions.dedup();
-    let too_many = rules().count() > MAX_STEPS
-        || tables.len() > MAX_TABLES
-        || conditions.len() > MAX_CONDITIONS;
-    too_many.then(|| "there are more policy rules than are gone through here".to_owned())
+    tables.len() > MAX_TABLES || conditions.len() > MAX_CONDITIONS
 }
 
 /// What a rule asks for that we cannot tell of a packet.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::effective::{Effective, each_prefix};
 use super::kept::Kept;
 use super::kernel_map::KernelMap;
-use super::policy::{self, Asks, Does, Step};
+use super::policy::{self, Asks, Does, Rules, Step};
 use super::ways::Way;
 use super::{Compiler, KernelRoute, replace};
 use crate::control::mirror::TABLE_LOCAL;
@@ -77,10 +77,10 @@ impl Compiler<'_> {
     /// latter two changed.
     pub(super) fn routes<A: Number>(&mut self, family: Family, stays: bool) -> (Made<A>, bool) {
         let mut kept = Kept::default();
-        let steps = policy::steps(self.mirror, family, |name| self.port_named(name));
-        let mut made = match policy::plain(&steps) {
-            Some(tables) => self.merged(family, &tables, &mut kept),
-            None => self.apart(family, &steps, &mut kept),
+        let rules = policy::rules(self.mirror, family, |name| self.port_named(name));
+        let mut made = match rules {
+            Rules::Tables(tables) => self.merged(family, &tables, &mut kept),
+            Rules::Steps(steps) => self.apart(family, &steps, &mut kept),
         };
         self.out.ledger.set_routes(family, kept.entries(family));
         *self.out.kept_mut(family) = kept;
@@ -125,7 +125,10 @@ impl Compiler<'_> {
     fn next_hop(&mut self, family: Family, routes: &[&Route], kept: &mut Kept) -> NextHop {
         match self.way(family, routes) {
             Way::One(next_hop) => next_hop,
-            Way::Several(group) => self.hops.group(group),
+            Way::Several(group) => {
+                kept.count("balanced", routes);
+                self.hops.group(group)
+            }
             Way::Kernel(why, next_hop) => {
                 kept.count(why, routes);
                 next_hop

@@ -5,6 +5,7 @@ use super::super::mirror::tests::{hop, link, local, prefix, route};
 use super::super::mirror::{TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use super::*;
 use crate::id::Mac;
+use crate::netlink::Suppress;
 use crate::netlink::{
     Address, Event, Hook, HookSource, Hop, INGRESS, Insert, Link, Neighbor, Netconf, NextHopKind,
     NextHopObject, Qdisc, ROOT, Route, RouteKind, Rule, Scope,
@@ -246,6 +247,30 @@ fn the_least_mtu_counts() {
         other => panic!("{other:?}"),
     };
     assert_eq!((mtu("10.0.0.1"), mtu("11.0.0.1"), mtu("fd00::1")), (1400, 1500, 1280));
+}
+
+/// Nobody's rules may take the time of all: they are not gone through, and where the
+/// operator says that rules do not count there are the usual ones.
+#[test]
+fn more_rules_or_conditions_than_there_is_room_for() {
+    let many = |n: u32, suppress: fn(u32) -> Option<u32>| {
+        let mut m = with([route("10.0.0.0/8", &[hop(1, None)])]);
+        for i in 0..n {
+            let Event::Rule(more) = rule(Family::V4, 100 + i, 1000 + i % 9) else { unreachable!() };
+            let suppress = Suppress { prefixlen: suppress(i), ifgroup: None };
+            let _ = m.apply(Event::Rule(Rule { suppress, ..more }));
+        }
+        m
+    };
+    for m in [many(1001, |_| None), many(9, Some)] {
+        let c = run(&m);
+        assert!(c.stays_with_kernel_v4.as_ref().unwrap().contains("more policy rules"));
+        assert!(c.v4.is_empty() && c.policy_v4.is_none());
+        let source = Source { mirror: &m, bypass: &[Bypass::Rules], ports: &PORTS };
+        let c = compile(source);
+        assert!(c.stays_with_kernel_v4.is_none() && c.policy_v4.is_none() && !c.v4.is_empty());
+    }
+    assert!(run(&many(8, Some)).policy_v4.is_some());
 }
 
 #[test]
