@@ -56,10 +56,10 @@ impl NeighTable {
     /// A neighbour on a port's link.
     #[must_use]
     #[inline]
-    pub fn get(&self, port: PortId, addr: IpAddr) -> Option<Neigh> {
+    pub fn get(&self, port: PortId, addr: &IpAddr) -> Option<Neigh> {
         match addr {
-            IpAddr::V4(addr) => self.v4.get(&key4(port, addr)).copied(),
-            IpAddr::V6(addr) => self.v6.get(&key6(port, addr)).copied(),
+            IpAddr::V4(addr) => self.v4.get(&key4(port, *addr)).copied(),
+            IpAddr::V6(addr) => self.v6.get(&key6(port, *addr)).copied(),
         }
     }
 
@@ -117,12 +117,12 @@ mod tests {
             let addr: IpAddr = addr.parse().unwrap();
             let mut table: NeighTable =
                 [(a, addr, neigh(1)), (b, addr, neigh(2))].into_iter().collect();
-            assert_eq!(table.get(a, addr), Some(neigh(1)));
-            assert_eq!(table.get(b, addr), Some(neigh(2)));
-            assert_eq!(table.get(PortId(3), addr), None);
+            assert_eq!(table.get(a, &addr), Some(neigh(1)));
+            assert_eq!(table.get(b, &addr), Some(neigh(2)));
+            assert_eq!(table.get(PortId(3), &addr), None);
             assert_eq!(table.insert(a, addr, neigh(3)), Some(neigh(1)));
             assert_eq!(table.remove(a, addr), Some(neigh(3)));
-            assert_eq!((table.len(), table.get(b, addr)), (1, Some(neigh(2))));
+            assert_eq!((table.len(), table.get(b, &addr)), (1, Some(neigh(2))));
         }
     }
 }

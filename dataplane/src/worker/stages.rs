@@ -95,10 +95,28 @@ pub struct Decision {
     pub csum_completed: bool,
 }
 
-/// Where a stage ends a packet's way early.
-type Stage<T> = Result<T, Verdict>;
+/// Where a stage ends a packet's way early: a small word, so that what goes on can stay in
+/// registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Punt(PuntReason),
+    Drop(DropReason),
+}
+
+impl From<End> for Verdict {
+    #[inline]
+    fn from(end: End) -> Self {
+        match end {
+            End::Punt(reason) => Self::Punt(reason),
+            End::Drop(reason) => Self::Drop(reason),
+        }
+    }
+}
+
+type Stage<T> = Result<T, End>;
 
 /// What the headers say, whatever the family.
+#[derive(Clone, Copy)]
 struct Packet<'a> {
     src: IpAddr,
     dst: IpAddr,
@@ -119,13 +137,24 @@ pub fn decide(
     tag: &Tag,
     frame: &mut [u8],
 ) -> Decision {
-    decide_part(world, port, generation, tag, (frame, 0))
+    decide_as(world, port, generation, tag, (frame, 0))
 }
 
 /// The same of a packet whose first part is `frame`, with its headers; so many more bytes
 /// lie elsewhere. Its checksum is complete.
-#[inline]
+#[inline(never)]
 pub fn decide_part(
+    world: &World,
+    port: PortId,
+    generation: Generation,
+    tag: &Tag,
+    part: (&mut [u8], usize),
+) -> Decision {
+    decide_as(world, port, generation, tag, part)
+}
+
+#[inline(always)]
+fn decide_as(
     world: &World,
     port: PortId,
     generation: Generation,
@@ -134,7 +163,8 @@ pub fn decide_part(
 ) -> Decision {
     let (ingress, ns) = match admit(world, port, generation, tag) {
         Ok(admitted) => admitted,
-        Err(verdict) => {
+        Err(end) => {
+            let verdict = end.into();
             return Decision { verdict, ingress: port, lead: 0, csum_completed: false };
         }
     };
@@ -142,7 +172,9 @@ pub fn decide_part(
 }
 
 /// Decides on a packet of which it is certain whose it is.
-#[inline]
+///
+/// Always inlined: to hand the decision back through memory costs more than a lookup.
+#[inline(always)]
 fn go_on(
     world: &World,
     ns: &Namespace,
@@ -155,7 +187,7 @@ fn go_on(
         .and_then(|packet| forward(world, ns, port, ingress, &packet))
     {
         Ok(forward) => Verdict::Forward(forward),
-        Err(verdict) => verdict,
+        Err(end) => end.into(),
     };
     Decision { verdict, ingress: port, lead: 0, csum_completed }
 }
@@ -169,11 +201,11 @@ fn admit<'w>(
     tag: &Tag,
 ) -> Stage<(&'w Port, &'w Namespace)> {
     let Some(ingress) = world.ports.get(port.index()).and_then(Option::as_ref) else {
-        return Err(Verdict::Drop(DropReason::PortGone));
+        return Err(End::Drop(DropReason::PortGone));
     };
     let Some(ns) = world.namespaces.get(usize::from(ingress.ns.index)).and_then(Option::as_deref)
     else {
-        return Err(Verdict::Drop(DropReason::PortGone));
+        return Err(End::Drop(DropReason::PortGone));
     };
     let agree = ingress.generation == generation
         && ns.id == Some(ingress.ns)
@@ -181,7 +213,7 @@ fn admit<'w>(
         && tag.ns == ingress.ns.packed()
         && tag.port == port.0
         && tag.generation == generation.low();
-    if agree { Ok((ingress, ns)) } else { Err(Verdict::Drop(DropReason::Stale)) }
+    if agree { Ok((ingress, ns)) } else { Err(End::Drop(DropReason::Stale)) }
 }
 
 /// Completes an L4 checksum that the sender left to its device; true if it did.
@@ -217,7 +249,7 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
 #[inline]
 fn headers<'a>(ingress: &Port, frame: &'a [u8], behind: usize) -> Stage<Packet<'a>> {
     let Ok(eth) = Ethernet::parse(frame) else {
-        return Err(Verdict::Punt(PuntReason::Header));
+        return Err(End::Punt(PuntReason::Header));
     };
     let family = match eth.ethertype() {
         ethernet::IPV4 => ingress.forward_v4,
@@ -225,7 +257,7 @@ fn headers<'a>(ingress: &Port, frame: &'a [u8], behind: usize) -> Stage<Packet<'
         _ => false,
     };
     if !family || eth.dst() != ingress.mac {
-        return Err(Verdict::Punt(PuntReason::NotRouted));
+        return Err(End::Punt(PuntReason::NotRouted));
     }
     let packet = &frame[ethernet::LEN..];
     if eth.ethertype() == ethernet::IPV4 {
@@ -237,7 +269,7 @@ fn headers<'a>(ingress: &Port, frame: &'a [u8], behind: usize) -> Stage<Packet<'
 
 #[inline]
 fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
-    let header = Err(Verdict::Punt(PuntReason::Header));
+    let header = Err(End::Punt(PuntReason::Header));
     let Ok(ip) = Ipv4::parse_part(packet, behind) else {
         return header;
     };
@@ -247,7 +279,7 @@ fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
         return header;
     }
     if ip.ttl() <= 1 {
-        return Err(Verdict::Punt(PuntReason::Ttl));
+        return Err(End::Punt(PuntReason::Ttl));
     }
     let len = ip.total_len();
     let here = &packet[..len.min(packet.len())];
@@ -256,7 +288,7 @@ fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
 
 #[inline]
 fn headers_v6(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
-    let header = Err(Verdict::Punt(PuntReason::Header));
+    let header = Err(End::Punt(PuntReason::Header));
     let Ok(ip) = Ipv6::parse_part(packet, behind) else {
         return header;
     };
@@ -266,7 +298,7 @@ fn headers_v6(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
         return header;
     }
     if ip.hop_limit() <= 1 {
-        return Err(Verdict::Punt(PuntReason::Ttl));
+        return Err(End::Punt(PuntReason::Ttl));
     }
     let len = ip.total_len();
     let here = &packet[..len.min(packet.len())];
@@ -296,7 +328,7 @@ fn forward(
     ingress: &Port,
     packet: &Packet<'_>,
 ) -> Stage<Forward> {
-    let punt = |reason| Err(Verdict::Punt(reason));
+    let punt = |reason| Err(End::Punt(reason));
     let Some(Out { port: to, gateway, mtu }) = route::out(ns, port, packet)? else {
         return punt(PuntReason::KernelRoute);
     };
@@ -309,7 +341,12 @@ fn forward(
     if packet.len > mtu as usize {
         return punt(PuntReason::TooBig);
     }
-    let Some(neigh) = ns.neighbors.get(to, gateway.unwrap_or(packet.dst)) else {
+    // Two calls: a reference to one or the other would keep the packet's in memory.
+    let neigh = match gateway {
+        Some(gateway) => ns.neighbors.get(to, gateway),
+        None => ns.neighbors.get(to, &packet.dst),
+    };
+    let Some(neigh) = neigh else {
         return punt(PuntReason::NoNeighbor);
     };
     let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {

@@ -34,7 +34,16 @@ pub struct SimFrame {
     tag: Tag,
     below: MemberTag,
     /// The packet goes on in another frame: in a ring the next, else that in the chunk.
-    more: bool,
+    ///
+    /// 0 or 1, and not a `bool`: by one the compiler would tell whether an `Option` has a
+    /// frame, and move each frame in pieces, which stalls the processor.
+    more: u32,
+}
+
+impl SimFrame {
+    fn has_more(&self) -> bool {
+        self.more != 0
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +66,7 @@ impl SimMemory {
             len: 0,
             tag: Tag::default(),
             below: MemberTag::default(),
-            more: false,
+            more: 0,
         };
         (0..count).map(frame).collect()
     }
@@ -95,7 +104,7 @@ impl Memory for SimMemory {
     }
 
     fn is_long(&self, frame: &SimFrame) -> bool {
-        frame.more
+        frame.has_more()
     }
 
     fn next<'a>(&'a self, frame: &'a mut SimFrame) -> Option<&'a mut SimFrame> {
@@ -103,12 +112,12 @@ impl Memory for SimMemory {
     }
 
     fn take_next(&self, frame: &mut SimFrame) -> Option<SimFrame> {
-        frame.more = false;
+        frame.more = 0;
         frame.chunk.next.take()
     }
 
     fn link(&self, frame: &mut SimFrame, next: SimFrame) {
-        frame.more = true;
+        frame.more = 1;
         frame.chunk.next = Some(next);
     }
 
@@ -175,7 +184,7 @@ impl Rings {
     }
 
     fn send_one(&mut self, mut frame: SimFrame) -> bool {
-        let last = !std::mem::take(&mut frame.more);
+        let last = std::mem::take(&mut frame.more) == 0;
         if self.record.is_some() {
             self.sending.extend(&frame.chunk.bytes[..frame.len as usize]);
         }
@@ -196,7 +205,7 @@ impl Rings {
 
     /// A frame out of the RX ring; the packet, if it was the last of one.
     fn join(&mut self, frame: SimFrame) -> Option<SimFrame> {
-        let more = frame.more;
+        let more = frame.has_more();
         if self.partial.is_empty() && !more {
             return Some(frame);
         }
@@ -238,7 +247,7 @@ impl Queue for SimQueue {
         let mut rings = lock(&self.rings);
         let room = out.remaining_capacity().min(most);
         let count = room.min(rings.rx.len());
-        if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.more) {
+        if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.has_more()) {
             out.extend(rings.rx.drain(..count));
             return count;
         }
@@ -257,7 +266,7 @@ impl Queue for SimQueue {
 
     fn transmit(&mut self, frames: &mut Frames<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
-        if frames.iter().all(|frame| !frame.more) {
+        if frames.iter().all(|frame| !frame.has_more()) {
             let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
             rings.tx.extend(frames.drain(..count));
             return count;
@@ -274,7 +283,7 @@ impl Queue for SimQueue {
         for packet in frames.drain(..packets) {
             let mut at = packet;
             while let Some(next) = SimMemory.take_next(&mut at) {
-                at.more = true;
+                at.more = 1;
                 rings.tx.push_back(std::mem::replace(&mut at, next));
             }
             rings.tx.push_back(at);
@@ -309,7 +318,10 @@ impl Queue for SimQueue {
     fn refill(&mut self, pool: &mut Vec<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
         let posted = rings.fill.len() + rings.rx.len();
-        debug_assert!(pool.iter().all(|f| !f.more && f.chunk.next.is_none()), "free and linked");
+        debug_assert!(
+            pool.iter().all(|f| !f.has_more() && f.chunk.next.is_none()),
+            "free and linked"
+        );
         let count = pool.len().min(rings.sizes.fill.saturating_sub(posted));
         let from = pool.len() - count;
         rings.fill.extend(pool.drain(from..));
@@ -369,7 +381,7 @@ impl SimWire {
             frame.len = part.len() as u32;
             frame.tag = tag;
             frame.below = below;
-            frame.more = !all || n + 1 < parts.len();
+            frame.more = u32::from(!all || n + 1 < parts.len());
             rings.rx.push_back(frame);
         }
         true
@@ -412,7 +424,7 @@ impl SimWire {
     pub fn reclaim(&self) -> Vec<SimFrame> {
         let Rings { fill, rx, tx, completion, partial, .. } = &mut *lock(&self.rings);
         let rings = [fill, rx, tx, completion].into_iter().flat_map(|ring| ring.drain(..));
-        let free = |frame| SimFrame { more: false, ..frame };
+        let free = |frame| SimFrame { more: 0, ..frame };
         rings.chain(partial.drain(..)).map(free).collect()
     }
 

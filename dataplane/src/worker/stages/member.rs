@@ -13,15 +13,15 @@
 use nsplane_abi::tag::{TAG_CROSS, TAG_PUNT};
 use nsplane_abi::{MemberTag, Tag, vlan};
 
-use super::{Decision, Forward, Stage, Verdict, complete_checksum, go_on};
+use super::{Decision, End, Forward, Stage, Verdict, complete_checksum, go_on};
 use crate::id::{Generation, Mac, PortId};
 use crate::stats::{DropReason, PuntReason};
 use crate::tables::{Member, Namespace, Port, Role, World};
 use crate::wire::ethernet;
 use crate::wire::vlan::take_off;
 
-const STALE: Verdict = Verdict::Drop(DropReason::Stale);
-const GONE: Verdict = Verdict::Drop(DropReason::PortGone);
+const STALE: End = End::Drop(DropReason::Stale);
+const GONE: End = End::Drop(DropReason::PortGone);
 
 /// Decides on a packet whose tag has a bit of `TAG_ODD`, as `super::decide` does on
 /// others. A member's packet is without its VLAN tags afterwards, and begins at
@@ -50,8 +50,8 @@ pub fn decide_part(
     } else {
         member(world, ring, (tag, below), (frame, behind))
     };
-    decided.unwrap_or_else(|verdict| Decision {
-        verdict,
+    decided.unwrap_or_else(|end| Decision {
+        verdict: end.into(),
         ingress: port,
         lead: 0,
         csum_completed: false,
@@ -154,9 +154,9 @@ fn cross(
     if port.generation != generation {
         return Err(STALE);
     }
-    let parent = way_out(world, member).ok_or(Verdict::Drop(DropReason::EgressGone))?;
+    let parent = way_out(world, member).ok_or(End::Drop(DropReason::EgressGone))?;
     let csum_completed = complete_checksum(tag, frame);
-    let too_long = Verdict::Drop(DropReason::NoRoom);
+    let too_long = End::Drop(DropReason::NoRoom);
     let whole = frame.len() + behind;
     let len = u16::try_from(whole).map_err(|_| too_long)?;
     if whole > ethernet::LEN + parent.mtu as usize {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Packet, Stage, Verdict};
+use super::{End, Packet, Stage};
 use crate::id::PortId;
 use crate::plant::{self, Bug};
 use crate::stats::PuntReason;
@@ -14,47 +14,59 @@ use crate::wire::flow;
 /// The protocol whose packets IPv6 chooses a next hop for before it looks for a route.
 const ICMPV6: u8 = 58;
 
-/// The way that a packet takes.
+/// The way that a packet takes. What is an address stays where it is: copied in pieces and
+/// read as a whole, it would hold up the processor for longer than the lookup takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Out {
+pub(super) struct Out<'a> {
     /// The port.
     pub(super) port: PortId,
     /// The router to send to, if not to the destination.
-    pub(super) gateway: Option<IpAddr>,
+    pub(super) gateway: Option<&'a IpAddr>,
     /// Longest packet that may take it.
     pub(super) mtu: u32,
 }
 
 /// The way of a packet that came in on `iif`; None: only the kernel can follow it.
 #[inline]
-pub(super) fn out(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Stage<Option<Out>> {
+pub(super) fn out<'a>(
+    ns: &'a Namespace,
+    iif: PortId,
+    packet: &Packet<'_>,
+) -> Stage<Option<Out<'a>>> {
     match lookup(ns, iif, packet) {
-        Some(NextHop::Forward { port, gateway, mtu }) => Ok(Some(Out { port, gateway, mtu })),
-        Some(NextHop::Group(index)) => Ok(choose(ns, index, packet)),
+        Some(&NextHop::Forward { port, ref gateway, mtu }) => {
+            Ok(Some(Out { port, gateway: gateway.as_ref(), mtu }))
+        }
+        Some(&NextHop::Group(index)) => Ok(choose(ns, index, *packet)),
         Some(_) => Ok(None),
-        None => Err(Verdict::Punt(PuntReason::NoRoute)),
+        None => Err(End::Punt(PuntReason::NoRoute)),
     }
 }
 
 /// The route of a packet.
 #[inline]
-pub(super) fn lookup(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<NextHop> {
+pub(super) fn lookup<'a>(
+    ns: &'a Namespace,
+    iif: PortId,
+    packet: &Packet<'_>,
+) -> Option<&'a NextHop> {
     let index = match packet.dst {
-        IpAddr::V4(_) if ns.policy_v4.is_some() => by_rules(ns, iif, packet),
-        IpAddr::V6(_) if ns.policy_v6.is_some() => by_rules(ns, iif, packet),
+        IpAddr::V4(_) if ns.policy_v4.is_some() => by_rules(ns, iif, *packet),
+        IpAddr::V6(_) if ns.policy_v6.is_some() => by_rules(ns, iif, *packet),
         IpAddr::V4(dst) if plant::is(Bug::Prefix) => {
             ns.v4.lookup(Ipv4Addr::from_bits(dst.to_bits() & !(1 << 16)))
         }
         IpAddr::V4(dst) => ns.v4.lookup(dst),
         IpAddr::V6(dst) => ns.v6.lookup(dst),
     };
-    ns.next_hops.get(index? as usize).copied()
+    ns.next_hops.get(index? as usize)
 }
 
-/// Apart, so that the common case is short.
+/// Apart, so that the common case is short; and by value, so that there the packet's fields
+/// need be nowhere in memory.
 #[inline(never)]
-fn by_rules(ns: &Namespace, iif: PortId, packet: &Packet<'_>) -> Option<u32> {
-    rule(ns, iif, packet).map(|found| found.index)
+fn by_rules(ns: &Namespace, iif: PortId, packet: Packet<'_>) -> Option<u32> {
+    rule(ns, iif, &packet).map(|found| found.index)
 }
 
 /// What rules say of a packet, where there are more than the usual ones.
@@ -98,23 +110,23 @@ pub(super) fn check_source(
         return Ok(());
     }
     let (known, by_port) = match way_back(ns, port, packet, to) {
-        Some(NextHop::Forward { port: back, .. }) => (true, back == port),
-        Some(NextHop::Elsewhere { port: back }) => (true, back == Some(port)),
-        Some(NextHop::Group(i)) => (true, group(ns, i).is_some_and(|g| g.uses(port))),
+        Some(&NextHop::Forward { port: back, .. }) => (true, back == port),
+        Some(&NextHop::Elsewhere { port: back }) => (true, back == Some(port)),
+        Some(&NextHop::Group(i)) => (true, group(ns, i).is_some_and(|g| g.uses(port))),
         Some(NextHop::Kernel | NextHop::Refused | NextHop::Throw) | None => (false, false),
     };
     let believed = by_port || (known && ingress.rp_filter == RpFilter::Loose);
-    if believed { Ok(()) } else { Err(Verdict::Punt(PuntReason::SourceCheck)) }
+    if believed { Ok(()) } else { Err(End::Punt(PuntReason::SourceCheck)) }
 }
 
 /// Where the kernel would send an answer that comes in on `to`.
 #[inline]
-pub(super) fn way_back(
-    ns: &Namespace,
+pub(super) fn way_back<'a>(
+    ns: &'a Namespace,
     port: PortId,
     packet: &Packet<'_>,
     to: PortId,
-) -> Option<NextHop> {
+) -> Option<&'a NextHop> {
     let index = match (&ns.policy_v4, packet.src, packet.dst) {
         (None, IpAddr::V4(src), _) => ns.v4.lookup(src),
         (Some(policy), IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -123,7 +135,7 @@ pub(super) fn way_back(
         }
         _ => None,
     };
-    ns.next_hops.get(index? as usize).copied()
+    ns.next_hops.get(index? as usize)
 }
 
 fn group(ns: &Namespace, index: u32) -> Option<&Group> {
@@ -132,10 +144,10 @@ fn group(ns: &Namespace, index: u32) -> Option<&Group> {
 
 /// One of several next hops.
 #[inline(never)]
-fn choose(ns: &Namespace, index: u32, packet: &Packet<'_>) -> Option<Out> {
+fn choose<'a>(ns: &'a Namespace, index: u32, packet: Packet<'_>) -> Option<Out<'a>> {
     let group = group(ns, index)?;
-    let member = group.choose(hash(group, packet))?;
-    Some(Out { port: member.port, gateway: member.gateway, mtu: member.mtu })
+    let member = group.choose(hash(group, &packet))?;
+    Some(Out { port: member.port, gateway: member.gateway.as_ref(), mtu: member.mtu })
 }
 
 /// `fib_multipath_hash` and `rt6_multipath_hash` (net/ipv4/route.c, net/ipv6/route.c).

@@ -77,17 +77,17 @@ impl Trace {
     ) -> Option<()> {
         let ns = world.namespaces.get(usize::from(ingress.ns.index))?.as_deref()?;
         self.rule = route::rule(ns, port, packet);
-        self.next_hop = route::lookup(ns, port, packet);
+        self.next_hop = route::lookup(ns, port, packet).copied();
         let Out { port: to, gateway, mtu } = route::out(ns, port, packet).ok()??;
-        self.way = Some(Way { port: to, gateway, mtu });
+        self.way = Some(Way { port: to, gateway: gateway.copied(), mtu });
         if ingress.rp_filter != RpFilter::Off && packet.src.is_ipv4() {
             self.source = Some(SourceCheck {
                 filter: ingress.rp_filter,
-                way_back: route::way_back(ns, port, packet, to),
+                way_back: route::way_back(ns, port, packet, to).copied(),
                 passed: route::check_source(ns, port, ingress, packet, to).is_ok(),
             });
         }
-        self.neighbor = ns.neighbors.get(to, gateway.unwrap_or(packet.dst));
+        self.neighbor = ns.neighbors.get(to, gateway.unwrap_or(&packet.dst));
         Some(())
     }
 }

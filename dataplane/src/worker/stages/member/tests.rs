@@ -15,6 +15,9 @@ use crate::tables::RpFilter;
 use crate::wire::vlan::{Tags, put_on};
 use crate::worker::sim::scene::{self, GENERATION, host_mac, host4, host6, port_mac, tenant_ns};
 
+const STALE: Verdict = Verdict::Drop(DropReason::Stale);
+const GONE: Verdict = Verdict::Drop(DropReason::PortGone);
+
 const TRUNK: PortId = PortId(4);
 const FAR: PortId = PortId(5);
 const INFRA: NsId = NsId { index: 2, generation: 1 };
