@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_byte_more_or_less_or_different_is_a_difference() {
         assert_eq!(differences(&outcome(b"abc", b"abc")), []);
-        for other in [&b"abd"[..], b"ab", b"abcd", b""] {
+        for other in [&b"abx"[..], b"ab", b"abcd", b""] {
             let found = differences(&outcome(b"abc", other));
             assert_eq!(found.len(), 1);
             assert_eq!(found[0].case, Some(1));
