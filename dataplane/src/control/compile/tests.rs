@@ -477,5 +477,6 @@ proptest! {
     }
 }
 
+mod dead;
 mod kept;
 mod neighbors;
