@@ -199,8 +199,7 @@ pub struct Hop {
     pub dead: bool,
 }
 
-/// A route. That a next hop is dead or its link down is not kept: the kernel does
-/// not announce when that changes. The link's own state tells.
+/// A route. That a next hop's link is down is not kept: the link's own state tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The table (`RT_TABLE_*`).
