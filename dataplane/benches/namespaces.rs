@@ -44,7 +44,7 @@ fn link(index: u32) -> Event {
 }
 
 fn route(table: u32, kind: RouteKind, dst: [u8; 4], len: u8, oif: u32) -> Event {
-    let hop = Hop { oif: Some(IfIndex(oif)), gateway: None, encap: false, weight: 1 };
+    let hop = Hop { oif: Some(IfIndex(oif)), gateway: None, encap: false, weight: 1, dead: false };
     let route = Route {
         table,
         dst: Prefix { addr: dst.into(), len },

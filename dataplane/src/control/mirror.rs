@@ -12,6 +12,9 @@
 //!   - a device that goes down takes its IPv4 routes along, but for `local` ones,
 //!     and the next-hop objects that lead out of it, with the routes that use them
 //!     (net/ipv4/fib_semantics.c, `fib_sync_down_dev`; net/ipv4/nexthop.c);
+//!   - a device's last IPv4 address takes along the IPv4 routes out of it, but for those
+//!     by next-hop objects; of several next hops those out of it are dead until it has
+//!     an address again;
 //!   - a deleted next-hop object takes its routes along;
 //!   - the last local route of an address takes along those that prefer it as
 //!     source (silent before Linux 6.6);
@@ -200,12 +203,8 @@ impl Mirror {
         match event {
             Event::Link(link) => self.link(link),
             Event::LinkGone(ifindex) => self.link_gone(ifindex),
-            Event::Address(a) => {
-                Dirty { addresses: true, ..Dirty::default() }.when(self.addresses.insert(a))
-            }
-            Event::AddressGone(a) => {
-                Dirty { addresses: true, ..Dirty::default() }.when(self.addresses.remove(&a))
-            }
+            Event::Address(a) => self.address(a),
+            Event::AddressGone(a) => self.address_gone(a),
             Event::Route(route, insert) => {
                 let dirty = Dirty::routes(Family::of(route.dst.addr));
                 dirty.when(self.routes.insert(route, insert))
@@ -362,6 +361,38 @@ impl Mirror {
         Dirty { netconf: true, ..Dirty::default() }.when(old != *settings)
     }
 
+    /// An IPv4 address brings its device's dead next hops back, silently
+    /// (net/ipv4/fib_frontend.c, `fib_inetaddr_event`).
+    fn address(&mut self, a: Address) -> Dirty {
+        let new = self.addresses.insert(a);
+        let mut dirty = Dirty { addresses: true, ..Dirty::default() }.when(new);
+        let up = self.links.get(&a.ifindex).is_some_and(|l| l.up);
+        if up && a.prefix.addr.is_ipv4() {
+            let lives = self.routes.mark_dead_v4(a.ifindex, false);
+            dirty.routes_v4 |= lives;
+            dirty.more_routes |= lives;
+        }
+        dirty
+    }
+
+    /// With a device's last IPv4 address go the IPv4 routes out of it, silently, but not
+    /// those by next-hop objects (`fib_disable_ip`).
+    fn address_gone(&mut self, a: Address) -> Dirty {
+        let known = self.addresses.remove(&a);
+        let mut dirty = Dirty { addresses: true, ..Dirty::default() }.when(known);
+        let on_device = |b: &Address| b.ifindex == a.ifindex && b.prefix.addr.is_ipv4();
+        // Also where it is not known: a replayed route may have come back.
+        if a.prefix.addr.is_ipv4() && !self.addresses.iter().any(on_device) {
+            let dead = self.routes.mark_dead_v4(a.ifindex, true);
+            let dropped = self.routes.drop_without_address_v4(a.ifindex);
+            dirty.routes_v4 |= dead | dropped;
+            dirty.more_routes |= dead | dropped;
+            // Somebody's own, which goes too.
+            dirty.resync |= self.routes.has_other_local_v4(a.ifindex, a.prefix.addr);
+        }
+        dirty
+    }
+
     fn link(&mut self, mut link: Link) -> Dirty {
         let (ifindex, up, carrier) = (link.ifindex, link.up, link.carrier);
         let paired = self.pair(&link);
@@ -371,6 +402,9 @@ impl Mirror {
         let old = self.links.insert(ifindex, link);
         let changed = old.as_ref() != self.links.get(&ifindex);
         let mut dirty = Dirty { links: true, ..Dirty::default() }.when(changed || paired);
+        if up && old.is_some_and(|o| !o.up) {
+            dirty.routes_v4 |= self.routes.mark_dead_v4(ifindex, false);
+        }
         if !up {
             // Also where it was down before: a replayed route may have come back.
             dirty = dirty.and(self.device_down(ifindex));
@@ -431,6 +465,7 @@ impl Mirror {
         let links = &self.links;
         let dead = |i: IfIndex| links.get(&i).is_none_or(|l| !l.up);
         let dropped = self.routes.drop_dead_v4(ifindex, dead);
+        dirty.routes_v4 |= self.routes.mark_dead_v4(ifindex, true);
         dirty.routes_v4 |= dropped.any;
         dirty.resync |= dropped.several_hops;
         dirty

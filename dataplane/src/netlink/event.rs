@@ -195,10 +195,11 @@ pub struct Hop {
     pub encap: bool,
     /// Its part of the packets, relative to the others'; 1 where it is the only one.
     pub weight: u16,
+    /// IPv4, one of several: the kernel does not send by it (`RTNH_F_DEAD`).
+    pub dead: bool,
 }
 
-/// A route. That a next hop is dead or its link down is not kept: the kernel does
-/// not announce when that changes. The link's own state tells.
+/// A route. That a next hop's link is down is not kept: the link's own state tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The table (`RT_TABLE_*`).

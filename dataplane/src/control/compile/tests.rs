@@ -502,5 +502,6 @@ proptest! {
     }
 }
 
+mod dead;
 mod kept;
 mod neighbors;

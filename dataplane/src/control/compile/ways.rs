@@ -97,6 +97,10 @@ impl Compiler<'_> {
     fn several(&self, family: Family, route: &Route, hops: &[Hop]) -> Way {
         let dead = |h: &Hop| h.oif.and_then(|i| self.mirror.links.get(&i)).is_some_and(|l| !l.up);
         let alive: Vec<Hop> = hops.iter().copied().filter(|h| !dead(h)).collect();
+        // Of a device that has no IPv4 address: the kernel knows how it shares among the others.
+        if alive.iter().any(|h| h.dead) {
+            return Way::Kernel("multipath", NextHop::Kernel);
+        }
         if family == Family::V4 && self.mirror.number(Number::UseNeigh) != 0 {
             return Way::Kernel("multipath", NextHop::Kernel);
         }

@@ -274,6 +274,34 @@ fn routes_v4(space: &Space, f: &mut Follower) {
     f.settle("an object for the link's fall", false);
 }
 
+#[test]
+fn the_last_address_goes_and_comes_back() {
+    if !netns::tests::root("the_last_address_goes_and_comes_back") {
+        return;
+    }
+    let runtime = runtime();
+    let _context = runtime.enter();
+    let space = Space::new("last");
+    space.ip("link add hml type veth peer name hmm");
+    for words in [
+        "link set hml up",
+        "link set hmm up",
+        "addr add 10.1.0.1/24 dev hml",
+        "addr add 10.2.0.1/24 dev hmm",
+        "route add 10.9.0.0/16 via 10.1.0.2",
+        "route add 10.10.0.0/16 nexthop via 10.1.0.2 nexthop via 10.2.0.2",
+        "nexthop add id 5 via 10.1.0.2 dev hml",
+        "route add 10.11.0.0/16 nhid 5",
+    ] {
+        space.ip(words);
+    }
+    let mut f = Follower::new(&space);
+    for words in ["addr del 10.1.0.1/24 dev hml", "addr add 10.1.0.1/24 dev hml"] {
+        space.ip(words);
+        f.settle(words, false);
+    }
+}
+
 fn routes_v6(space: &Space, f: &mut Follower) {
     for words in [
         "route add fd01::/64 via fd00::2",

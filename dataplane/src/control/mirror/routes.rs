@@ -58,7 +58,8 @@ fn alike(a: &Route, b: &Route) -> bool {
 }
 
 fn sorted(hops: &[Hop]) -> Vec<Hop> {
-    let mut hops = hops.to_vec();
+    // Whether one is dead tells no routes apart.
+    let mut hops: Vec<Hop> = hops.iter().map(|h| Hop { dead: false, ..*h }).collect();
     hops.sort_unstable();
     hops
 }
@@ -173,12 +174,46 @@ impl Routes {
             let goes = Family::of(r.dst.addr) == Family::V4
                 && r.kind != RouteKind::Local
                 && r.hops.iter().any(|h| h.oif == Some(ifindex))
-                && r.hops.iter().all(|h| h.oif.is_none_or(&dead));
+                && r.hops.iter().all(|h| h.dead || h.oif.is_none_or(&dead));
             dropped.any |= goes;
             dropped.several_hops |= goes && r.hops.len() > 1;
             !goes
         });
         dropped
+    }
+
+    /// Marks the next hops out of `ifindex` of IPv4 routes with several. True: news.
+    pub(super) fn mark_dead_v4(&mut self, ifindex: IfIndex, dead: bool) -> bool {
+        let mut any = false;
+        let several = |r: &&mut Route| r.dst.addr.is_ipv4() && r.hops.len() > 1;
+        for route in self.map.values_mut().flatten().filter(several) {
+            for hop in route.hops.iter_mut().filter(|h| h.oif == Some(ifindex)) {
+                any |= hop.dead != dead;
+                hop.dead = dead;
+            }
+        }
+        any
+    }
+
+    /// Drops IPv4 routes out of a device without IPv4: those of one next hop, and those
+    /// of several that are all dead. `local` ones stay: the kernel tells their end.
+    pub(super) fn drop_without_address_v4(&mut self, ifindex: IfIndex) -> bool {
+        self.retain(|r| {
+            !(r.dst.addr.is_ipv4()
+                && r.kind != RouteKind::Local
+                && r.hops.iter().any(|h| h.oif == Some(ifindex))
+                && r.hops.iter().all(|h| h.dead || h.oif == Some(ifindex)))
+        })
+    }
+
+    /// There is a `local` IPv4 route out of the device other than to `addr`.
+    pub(super) fn has_other_local_v4(&self, ifindex: IfIndex, addr: IpAddr) -> bool {
+        self.iter().any(|r| {
+            r.kind == RouteKind::Local
+                && r.dst.addr.is_ipv4()
+                && r.dst != Prefix { addr, len: 32 }
+                && r.hops.iter().any(|h| h.oif == Some(ifindex))
+        })
     }
 
     /// Drops what leads out of a device that is gone. IPv4 drops a route of several

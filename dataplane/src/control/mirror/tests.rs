@@ -41,7 +41,7 @@ pub(in super::super) fn prefix(s: &str) -> Prefix {
 
 pub(in super::super) fn hop(oif: u32, gateway: Option<&str>) -> Hop {
     let gateway = gateway.map(|g| g.parse().unwrap());
-    Hop { oif: Some(IfIndex(oif)), gateway, encap: false, weight: 1 }
+    Hop { oif: Some(IfIndex(oif)), gateway, encap: false, weight: 1, dead: false }
 }
 
 pub(in super::super) fn route(dst: &str, hops: &[Hop]) -> Route {
@@ -100,11 +100,38 @@ fn a_device_that_goes_down_takes_ipv4_routes_silently() {
     let dirty = m.apply(Event::Link(link(1, false)));
     assert!(dirty.links && dirty.routes_v4 && !dirty.resync);
     assert_eq!(m.routes.len(), stays.len());
-    assert!(stays.iter().all(|r| routes(&m).contains(r)));
+    let mut left = stays.clone();
+    left[2].hops[0].dead = true;
+    assert!(left.iter().all(|r| routes(&m).contains(r)));
     // The last device of several next hops.
     let dirty = m.apply(Event::Link(link(2, false)));
     assert!(dirty.resync);
     assert_eq!(routes(&m), [stays[3].clone(), stays[0].clone()], "by table");
+}
+
+#[test]
+fn the_last_ipv4_address_takes_ipv4_routes_silently() {
+    let mut m = two_links();
+    let address = |a: &str| Address { ifindex: IfIndex(1), prefix: prefix(a) };
+    let both = [hop(1, Some("10.0.0.9")), hop(2, Some("10.1.0.9"))];
+    for e in [
+        Event::Address(address("10.0.0.1/24")),
+        Event::Address(address("10.0.5.1/24")),
+        Event::Address(address("fd00::1/64")),
+        add(route("10.2.0.0/16", &[hop(1, Some("10.0.0.9"))])),
+        add(route("10.3.0.0/16", &both)),
+        add(Route { nexthop: Some(5), ..route("10.4.0.0/16", &[]) }),
+    ] {
+        assert!(m.apply(e).any());
+    }
+    assert!(!m.apply(Event::AddressGone(address("10.0.5.1/24"))).routes_v4, "not the last");
+    let dirty = m.apply(Event::AddressGone(address("10.0.0.1/24")));
+    assert!(dirty.routes_v4 && dirty.addresses && !dirty.resync);
+    let dead = [Hop { dead: true, ..both[0] }, both[1]];
+    assert_eq!(routes(&m)[0], route("10.3.0.0/16", &dead));
+    assert_eq!(m.routes.len(), 2, "that of an object stays");
+    assert!(m.apply(Event::Address(address("10.0.0.1/24"))).routes_v4);
+    assert_eq!(routes(&m)[0], route("10.3.0.0/16", &both));
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn range(ports: &mut Ports, value: Value<'_>) -> Result<(), Skip> {
 pub(super) fn nexthop(payload: &[u8], gone: bool) -> Result<Event, Skip> {
     let (head, rest) = split::<8>(payload)?;
     let mut id = None;
-    let mut hop = Hop { oif: None, gateway: None, encap: false, weight: 1 };
+    let mut hop = Hop { oif: None, gateway: None, encap: false, weight: 1, dead: false };
     let (mut group, mut blackhole, mut plain) = (None, false, true);
     for attr in rest.attrs() {
         match attr? {

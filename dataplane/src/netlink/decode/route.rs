@@ -10,6 +10,8 @@ use crate::id::IfIndex;
 /// `NLM_F_REPLACE`, `NLM_F_APPEND`: how the kernel put a route in.
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_APPEND: u16 = 0x800;
+/// `RTNH_F_DEAD`: the kernel does not send by this next hop.
+const RTNH_F_DEAD: u8 = 1;
 /// `RTM_F_CLONED`: an entry of the routing cache, no route.
 const RTM_F_CLONED: u32 = 0x200;
 
@@ -64,7 +66,7 @@ pub(super) fn route(payload: &[u8], nlm_flags: u16, gone: bool) -> Result<Event,
         expires: false,
         unknown: false,
     };
-    let mut hop = Hop { oif: None, gateway: None, encap: false, weight: 1 };
+    let mut hop = Hop { oif: None, gateway: None, encap: false, weight: 1, dead: false };
     for attr in rest.attrs() {
         let (kind, value) = attr?;
         match kind {
@@ -164,7 +166,9 @@ fn multipath(mut bytes: &[u8], family: Family) -> Result<(Vec<Hop>, bool), Skip>
         let attrs = bytes.get(HEAD..len).ok_or(Skip::Malformed)?;
         // `rtnh_hops` is the weight less one.
         let (oif, weight) = (Some(IfIndex(word(&head, 4)?)), u16::from(head[3]) + 1);
-        let mut hop = Hop { oif, gateway: None, encap: false, weight };
+        // IPv6 drops such routes, or says so only for what is down.
+        let dead = family == Family::V4 && head[2] & RTNH_F_DEAD != 0;
+        let mut hop = Hop { oif, gateway: None, encap: false, weight, dead };
         for attr in Value(attrs).attrs() {
             let (kind, value) = attr?;
             unknown |= !fill_hop(&mut hop, family, kind, value)?;

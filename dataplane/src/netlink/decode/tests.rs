@@ -83,7 +83,10 @@ fn a_plain_route() {
     assert_eq!(route.dst, Prefix { addr: [10, 1, 2, 0].into(), len: 24 });
     assert_eq!((route.priority, route.mtu, route.unknown), (7, Some(1400), false));
     let gateway = Some(IpAddr::from([10, 0, 0, 9]));
-    assert_eq!(route.hops, [Hop { oif: Some(IfIndex(3)), gateway, encap: false, weight: 1 }]);
+    assert_eq!(
+        route.hops,
+        [Hop { oif: Some(IfIndex(3)), gateway, encap: false, weight: 1, dead: false }]
+    );
 }
 
 #[test]
@@ -110,6 +113,16 @@ fn several_next_hops_and_objects() {
     assert_eq!(route.hops[1].oif, Some(IfIndex(4)));
     let route = decoded(v4_route(vec![RouteAttribute::NhId(12), RouteAttribute::Oif(3)]));
     assert_eq!((route.nexthop, route.hops.len()), (Some(12), 0));
+}
+
+#[test]
+fn a_dead_next_hop_says_so() {
+    // `struct rtnexthop`: length, flags, weight less one, device.
+    let hops = [8, 0, 1, 0, 3, 0, 0, 0, 8, 0, 16, 0, 4, 0, 0, 0];
+    let mut head = [0; 12];
+    (head[0], head[4], head[7]) = (2, 254, 1);
+    let Event::Route(route, _) = one(&raw(24, &head, &[(9, &hops)])) else { panic!("no route") };
+    assert_eq!(route.hops.iter().map(|h| h.dead).collect::<Vec<_>>(), [true, false]);
 }
 
 #[test]
