@@ -102,6 +102,10 @@ impl io::Queue for xsk::Queue {
         Self::has_received(self)
     }
 
+    fn receives(&self) -> bool {
+        self.receives()
+    }
+
     fn fd(&self) -> Option<RawFd> {
         Some(Self::fd(self))
     }

@@ -96,6 +96,9 @@ pub trait Queue: Send + 'static {
     /// shared producer index.
     fn has_received(&mut self) -> bool;
 
+    /// It is to have frames to receive into; else it only sends.
+    fn receives(&self) -> bool;
+
     /// File descriptor that becomes readable when frames arrive; None for a queue
     /// that has none (a simulated one).
     fn fd(&self) -> Option<std::os::fd::RawFd>;

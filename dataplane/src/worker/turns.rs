@@ -308,7 +308,7 @@ impl<Q: Queue> Driver<Q> {
                 break;
             }
         }
-        let hungry = owned.posted == 0;
+        let hungry = owned.posted == 0 && owned.io.receives();
         if std::mem::replace(&mut owned.hungry, hungry) != hungry {
             self.turns.hungry = self.turns.hungry + usize::from(hungry) - usize::from(!hungry);
         }

@@ -78,6 +78,12 @@ impl Queue {
         self.fill_target = frames.min(self.memory.options().ring_size);
     }
 
+    /// The kernel is given frames to receive into.
+    #[must_use]
+    pub fn receives(&self) -> bool {
+        self.fill_target > 0
+    }
+
     /// Takes at most `most` received packets into `out`, as many as are there and it has
     /// room for, each as its first frame with the others linked behind it. Returns how many
     /// frames it took.

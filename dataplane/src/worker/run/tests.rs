@@ -299,6 +299,13 @@ fn a_queue_without_frames_is_looked_after() {
 }
 
 #[test]
+fn a_queue_that_only_sends_keeps_nobody_awake() {
+    let setup = Setup { sizes: Sizes { fill: 0, ..Sizes::all(256) }, ..Setup::default() };
+    let mut scene = scene(1, &setup);
+    assert!(!scene.workers[0].round(0).pending);
+}
+
+#[test]
 fn a_dead_socket_is_told_of_once() {
     let mut scene = scene(1, &Setup::default());
     scene.wires[1][0].kill();

@@ -332,6 +332,10 @@ impl Queue for SimQueue {
         !lock(&self.rings).rx.is_empty()
     }
 
+    fn receives(&self) -> bool {
+        lock(&self.rings).sizes.fill > 0
+    }
+
     fn fd(&self) -> Option<RawFd> {
         None
     }
