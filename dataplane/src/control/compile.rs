@@ -8,8 +8,8 @@
 //! the first table in which any prefix matches decides, and in it the longest.
 //! Hence a prefix of `local` hides all of `main` below it, however long, and
 //! `main`'s default route all of `default`. So these tables are one to the workers
-//! ([`effective`]). Where rules ask for more of a packet, or take not every result, the
-//! workers go through them ([`policy`]).
+//! (`effective`). Where rules ask for more of a packet, or take not every result, the
+//! workers go through them (`policy`).
 //!
 //! The packets that the XDP program passes by their addresses alone need no
 //! entries for it: IPv4 loopback (127/8) and multicast (224/4), IPv6 loopback,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// of one index. So that this takes as long as it can, the index that has been free
 /// for the longest time is given away first, and some are left to rest: the present
 /// use of an index, and the one before, are never of the same generation, and between
-/// two that are lie at least [`REST`] times as many uses as there are generations.
+/// two that are lie at least `REST` times as many uses as there are generations.
 #[derive(Debug)]
 pub struct Slots<T> {
     entries: Vec<(u32, Option<T>)>,

@@ -1,14 +1,14 @@
 //! A namespace's network state: kernel bytes to typed events.
 //!
 //! [`Monitor`] is one rtnetlink socket in one namespace, subscribed to all that
-//! forwarding depends on. [`dump`] asks for the whole state. Both speak in the
+//! forwarding depends on. [`dump()`] asks for the whole state. Both speak in the
 //! same [`Event`]s, which `control::mirror` turns into state.
 //!
 //! Not here: what events mean for forwarding.
 //!
 //! # Subscribe, dump, replay
 //!
-//! The order is: open the [`Monitor`], then [`dump`], build a mirror of the dump,
+//! The order is: open the [`Monitor`], then [`dump()`], build a mirror of the dump,
 //! then apply everything the monitor has queued, then go on with its events. An
 //! update that happens at any moment is either in the dump or in the queue, often
 //! in both, never in neither; and since the queue is applied last, an object's

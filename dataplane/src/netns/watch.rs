@@ -1,6 +1,6 @@
 //! Tells when a directory of namespaces changes.
 //!
-//! It does not tell what changed: whoever hears it looks again ([`super::scan`]), so
+//! It does not tell what changed: whoever hears it looks again ([`super::scan()`]), so
 //! that nothing can be missed. A directory need not exist: Docker's is made when Docker
 //! starts, and `ip netns add` makes its own. Until then the nearest directory above it
 //! is watched for the next one on the way.
