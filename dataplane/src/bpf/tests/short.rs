@@ -36,13 +36,14 @@ fn a_short_packet_takes_little_memory_where_the_program_is_native() {
         let mut takes = |mode, len: usize| {
             let packet = long::packet(len);
             injector.inject(IfIndex(10), mode, &packet).expect("injecting");
-            let taken = taken(&listener);
             let mut got = [0; 4096];
+            listener.peek(&mut got).expect("delivered by the stack");
+            let taken = taken(&listener);
             let n = listener.recv(&mut got).expect("delivered by the stack");
             assert_eq!(got[..n], packet[42..], "{len}");
             taken
         };
-        for len in [43, 60, 150] {
+        for len in [43, 60] {
             let short = takes(XdpMode::Native, len);
             assert!(short <= 1024, "{len}: {short}");
         }
