@@ -11,6 +11,9 @@ mod first_contact;
 #[path = "neighbours/garbage.rs"]
 mod garbage;
 
+#[path = "neighbours/traffic.rs"]
+mod traffic;
+
 use nsplane_tests::frame::Udp;
 use nsplane_tests::netns::show_mac;
 use nsplane_tests::process::Nsplane;
@@ -35,7 +38,6 @@ impl Ends {
         let tenant = Tenant::new("neigh", &TenantSpec::default()).unwrap();
         let open = |host| Raw::open(tenant.host(host), Host::DEVICE).unwrap();
         let (a, b) = (open(Host::A), open(Host::B));
-        // Each packet that was punted takes a page of it.
         b.make_room(8 << 20).unwrap();
         Self { tenant, a, b }
     }
@@ -84,6 +86,17 @@ fn is_unreachable(family: Family, f: &[u8]) -> bool {
 
 fn family_name(family: Family) -> &'static str {
     if family == Family::V4 { "ipv4" } else { "ipv6" }
+}
+
+/// Packets that went to the kernel since their neighbour was not known.
+fn punted(nsplane: &Nsplane) -> u64 {
+    let counters = nsplane.show("counters", &[]).unwrap();
+    counters[0]["userspace"]["punts"]["no_neighbor"].as_u64().unwrap_or(0)
+}
+
+/// Neighbours that the workers know.
+fn known(nsplane: &Nsplane) -> u64 {
+    nsplane.show("namespaces", &[]).unwrap()[0]["neighbors"].as_u64().unwrap()
 }
 
 /// Neighbours of the router are reachable for about a second, and probed quickly.

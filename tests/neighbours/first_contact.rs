@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::traffic::under_traffic;
 use super::*;
 
 /// Packets that are sent before anybody is resolved.
@@ -125,4 +126,31 @@ fn loses_what_it_would_lose() {
             assert_eq!(kept.len() == sent, burst.whole, "{what}");
         }
     }
+}
+
+/// Each of them answers for itself, while the next packets to it are under way.
+#[test]
+#[ignore = "needs root"]
+fn loses_nothing_where_it_is_answered() {
+    let ends = Ends::new();
+    let far = ends.tenant.host(Host::B);
+    let mut contacts = Vec::new();
+    for n in 0..CONTACTS {
+        contacts.extend(Family::BOTH.map(|family| contact(family, n)));
+    }
+    let add = |addr: &IpAddr| match addr {
+        IpAddr::V4(addr) => format!("addr add {addr}/24 dev eth0\n"),
+        IpAddr::V6(addr) => format!("addr add {addr}/64 dev eth0 nodad\n"),
+    };
+    far.ip_batch(&contacts.iter().map(add).collect::<String>()).unwrap();
+    let nsplane = Nsplane::start(&[ends.tenant.router()], &["--workers", "2"]).unwrap();
+    let mut first = 0;
+    for few in contacts.chunks(25) {
+        let seen = under_traffic(&ends, few, || {
+            first += few.len() as u64;
+            wait_until(SOON, "all to be known", || known(&nsplane) >= first).unwrap();
+        });
+        assert_eq!(seen.lost(), 0, "{few:?}");
+    }
+    assert!(punted(&nsplane) >= contacts.len() as u64);
 }

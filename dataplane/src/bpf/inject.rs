@@ -61,7 +61,7 @@ impl Injector {
     /// Gives a packet to the stack of the calling thread's namespace, as received on
     /// the device, whose program runs in this mode (native where it has none). Its
     /// checksums must be complete and its destination MAC the device's own. Takes
-    /// 10-20 us.
+    /// 3-20 us.
     ///
     /// # Errors
     /// `bpf(BPF_PROG_RUN)`: `ENODEV` for a device that is not there, `EINVAL` for a

@@ -1,7 +1,7 @@
 //! The punt thread: gives packets to the kernel's stack of their namespace.
 //!
 //! It takes what workers punted, enters the packet's namespace, and injects it as
-//! received on the device it came in on. Each packet costs a system call of 11 to
+//! received on the device it came in on. Each packet costs a system call of 3 to
 //! 16 microseconds, which is why workers punt at a limited rate, and why nothing
 //! but the punted packets depends on this thread. It serves the namespaces one after the
 //! other, some packets each: who punts little waits for one turn of each of the others,
