@@ -107,6 +107,8 @@ fn be_quick(tenant: &Tenant, family: Family) {
             ("base_reachable_time_ms", "1000"),
             ("delay_first_probe_time", "1"),
             ("retrans_time_ms", "200"),
+            // A machine that stands still for a moment is not to make it fail.
+            ("ucast_solicit", "10"),
         ] {
             tenant.router().sysctl(&format!("net/{name}/neigh/{device}/{what}"), value).unwrap();
         }

@@ -124,6 +124,7 @@ fn loses_what_it_would_lose() {
             assert!(lost.is_empty(), "{what}: {lost:?}");
             assert_eq!(kernel.len() == sent, burst.whole, "{what}");
             assert_eq!(kept.len() == sent, burst.whole, "{what}");
+            assert!(!burst.few || kept.len() == kernel.len(), "{what}: {kept:?}");
         }
     }
 }
