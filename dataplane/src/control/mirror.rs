@@ -34,6 +34,7 @@ mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use hashbrown::HashMap;
 
@@ -212,8 +213,9 @@ impl Mirror {
             Event::RouteGone(route) => self.route_gone(&route),
             Event::Rule(rule) => self.rule(rule),
             Event::RuleGone(rule) => {
-                let at = self.rules.iter().position(|r| *r == rule);
-                let gone = at.map(|at| self.rules.remove(at));
+                let among = self.rules_beside(&rule);
+                let at = self.rules[among.clone()].iter().position(|r| *r == rule);
+                let gone = at.map(|at| self.rules.remove(among.start + at));
                 Dirty { rules: true, ..Dirty::default() }.when(gone.is_some())
             }
             Event::Neighbor(n) => {
@@ -299,12 +301,20 @@ impl Mirror {
     /// One that is there already is told again: the kernel keeps no two of the same for
     /// those who ask it not to, and that is all who are known.
     fn rule(&mut self, rule: Rule) -> Dirty {
-        let new = !self.rules.contains(&rule);
+        let among = self.rules_beside(&rule);
+        let new = !self.rules[among.clone()].contains(&rule);
         if new {
-            let at = |r: &Rule| (r.family, r.priority) <= (rule.family, rule.priority);
-            self.rules.insert(self.rules.partition_point(at), rule);
+            self.rules.insert(among.end, rule);
         }
         Dirty { rules: true, ..Dirty::default() }.when(new)
+    }
+
+    /// Where the rules of its family and priority are. There may be a hundred thousand, of
+    /// as many priorities: not each is compared with all.
+    fn rules_beside(&self, rule: &Rule) -> Range<usize> {
+        let place = |r: &Rule| (r.family, r.priority);
+        let before = self.rules.partition_point(|r| place(r) < place(rule));
+        before..self.rules.partition_point(|r| place(r) <= place(rule))
     }
 
     /// The device's queueing disciplines that act upon packets.

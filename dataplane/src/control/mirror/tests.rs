@@ -438,3 +438,26 @@ proptest! {
         prop_assert_eq!(mirror, Mirror::from_dump(kernel.dump()));
     }
 }
+
+#[test]
+fn rules_keep_the_kernels_order() {
+    let rule = |family, priority, table| Rule::to_table(family, priority, table);
+    let mut m = Mirror::default();
+    let told = [(Family::V6, 5, 1), (Family::V4, 9, 1), (Family::V4, 5, 2), (Family::V4, 5, 1)];
+    for (family, priority, table) in told {
+        assert!(m.apply(Event::Rule(rule(family, priority, table))).rules);
+        assert!(!m.apply(Event::Rule(rule(family, priority, table))).any(), "told again");
+    }
+    // Of one priority the first that was made comes first.
+    let mut order = vec![
+        rule(Family::V4, 5, 2),
+        rule(Family::V4, 5, 1),
+        rule(Family::V4, 9, 1),
+        rule(Family::V6, 5, 1),
+    ];
+    assert_eq!(m.rules, order);
+    let gone = order.remove(1);
+    assert!(m.apply(Event::RuleGone(gone.clone())).rules);
+    assert!(!m.apply(Event::RuleGone(gone)).any());
+    assert_eq!(m.rules, order);
+}
