@@ -20,6 +20,8 @@
 //!     source (silent before Linux 6.6);
 //!   - a deleted device takes all that is its own along.
 //!   - a deleted next-hop object leaves its groups, which go with their last.
+//!   IPv6's next hops out of a device on which it is switched off are dead, too, and those
+//!   out of a device without carrier where such routes are to be ignored.
 //! - Where that cannot be followed exactly, [`Dirty::resync`] asks for a dump. A
 //!   device without carrier may or may not have lost its next-hop objects.
 //!
@@ -33,15 +35,16 @@
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
 use hashbrown::HashMap;
 
 use crate::id::IfIndex;
 use crate::netlink::{
-    Address, Event, Family, Hook, HookSource, INGRESS, Link, LinkKind, Neighbor, Netconf,
-    NextHopKind, NextHopObject, Number, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch, Tcx,
+    Address, Event, Family, Hook, HookSource, Hop, INGRESS, Link, LinkKind, Neighbor, Netconf,
+    NextHopKind, NextHopObject, Number, Prefix, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch,
+    Tcx,
 };
 
 pub use routes::Routes;
@@ -195,9 +198,38 @@ impl Mirror {
 
     /// Makes one change, and whatever the kernel did silently because of it.
     pub fn apply(&mut self, event: Event) -> Dirty {
-        let dirty = self.change(event);
+        let silent = self.kills_or_revives(&event);
+        let mut dirty = self.change(event);
+        dirty.resync |= silent;
         self.lost |= dirty.resync;
         dirty
+    }
+
+    /// With what the event tells, next hops of routes with several died or came to life,
+    /// which is not told. (IPv4's that go with a device or its addresses are followed.)
+    fn kills_or_revives(&self, event: &Event) -> bool {
+        let up = |i: IfIndex| self.links.get(&i).is_some_and(|l| l.up);
+        match event {
+            // Dead may have meant that it had no carrier.
+            Event::Link(new) if new.up && new.carrier => {
+                let back = |old: &Link| old.up && !old.carrier;
+                self.links.get(&new.ifindex).is_some_and(back) && self.balances(new.ifindex, true)
+            }
+            Event::Route(route, _) => on_v6(route).is_some_and(|i| self.balances(i, true)),
+            // Those of a device that is down count for nothing anyway.
+            Event::RouteGone(route) => {
+                on_v6(route).is_some_and(|i| up(i) && self.balances(i, false))
+            }
+            _ => false,
+        }
+    }
+
+    /// A route has several next hops, of which one out of the device, dead or not; of
+    /// those that live only IPv6's are asked for.
+    fn balances(&self, ifindex: IfIndex, dead: bool) -> bool {
+        let here = |h: &Hop| h.oif == Some(ifindex) && h.dead == dead;
+        let fits = |r: &Route| r.hops.len() > 1 && (dead || r.dst.addr.is_ipv6());
+        self.routes.iter().any(|r| fits(r) && r.hops.iter().any(here))
     }
 
     fn change(&mut self, event: Event) -> Dirty {
@@ -509,6 +541,17 @@ impl Mirror {
             more_routes = self.routes.drop_prefsrc_v4(route.dst.addr);
         }
         Dirty { more_routes, ..Dirty::routes(Family::of(route.dst.addr)) }.when(gone)
+    }
+}
+
+/// The device that IPv6 is at work on as long as this route is there: each has one to all
+/// groups (net/ipv6/addrconf.c, `addrconf_add_mroute`).
+fn on_v6(route: &Route) -> Option<IfIndex> {
+    const GROUPS: Prefix =
+        Prefix { addr: IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), len: 8 };
+    match (route.table, route.dst, route.hops.as_slice()) {
+        (TABLE_LOCAL, GROUPS, [hop]) => hop.oif,
+        _ => None,
     }
 }
 
