@@ -20,10 +20,10 @@
 //!     source (silent before Linux 6.6);
 //!   - a deleted device takes all that is its own along.
 //!   - a deleted next-hop object leaves its groups, which go with their last.
-//!   IPv6's next hops out of a device on which it is switched off are dead, too, and those
-//!   out of a device without carrier where such routes are to be ignored.
 //! - Where that cannot be followed exactly, [`Dirty::resync`] asks for a dump. A
-//!   device without carrier may or may not have lost its next-hop objects.
+//!   device without carrier may or may not have lost its next-hop objects. IPv6's next hops out
+//!   of a device on which IPv6 is switched off are dead, without a word; and so are called,
+//!   in a dump, those out of one without carrier where such routes are to be ignored.
 //!
 //! ```
 //! use nsplane::control::mirror::Mirror;
