@@ -51,6 +51,7 @@ mod event;
 mod hook;
 mod look;
 mod monitor;
+mod nftables;
 mod policy;
 mod programs;
 mod question;
