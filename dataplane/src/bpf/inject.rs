@@ -79,6 +79,21 @@ impl Injector {
         self.inject_frame(ifindex, packet)
     }
 
+    /// The kernel's numbers of the programs that somebody could take for ones that are put
+    /// on devices, by their type.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn classifiers(&self) -> Result<Vec<u32>, Error> {
+        let mut ids = Vec::new();
+        for name in [PROGRAM_SHORT, PROGRAM_LONG] {
+            let Some(program) = self.instance.program(name) else { continue };
+            let info = program.info().map_err(|e| Error::from_program(name, e))?;
+            ids.push(info.id());
+        }
+        Ok(ids)
+    }
+
     /// In a socket buffer that takes as much memory as the packet needs.
     fn inject_short(&self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
         let context = buffer_context(ifindex);

@@ -46,3 +46,16 @@ fn packets_of_every_length_reach_the_stack_whole() {
     // It was not a new packet to the program.
     assert!(counted_routable(&mut bpf).is_empty());
 }
+
+#[test]
+fn our_classifiers_are_known_by_number() {
+    if !privileged() {
+        return;
+    }
+    let injector = load().take_injector().expect("there is one");
+    let ids = injector.classifiers().expect("their numbers");
+    assert_eq!(ids.len(), 2);
+    for id in ids {
+        assert_eq!(crate::sys::programs::is_classifier(id).expect("the kernel tells"), Some(true));
+    }
+}
