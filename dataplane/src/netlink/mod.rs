@@ -68,7 +68,7 @@ use crate::sys;
 pub use crate::sys::ethtool::Channels;
 pub use around::{LOOK_AROUND, look_around};
 pub use decode::{Tally, decode};
-pub use dump::dump;
+pub use dump::{Told, dump};
 pub use event::*;
 pub use hook::{Hook, HookSource, Qdisc, Tcx};
 pub(crate) use hook::{INGRESS, ROOT};

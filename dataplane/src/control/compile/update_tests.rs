@@ -104,6 +104,7 @@ fn resolved(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
     rest.suppressed.clear();
     rest.groups.clear();
     rest.used = 0;
+    (rest.v4_state.classes, rest.v6_state.classes) = Default::default();
     for rule in rest.policy_v4.iter_mut().flat_map(|p| &mut p.rules) {
         if let Action::Refuse(index) = &mut rule.action {
             *index = 0;
@@ -119,8 +120,8 @@ fn resolved(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
 /// Without the ledger, in which more is told than what is forwarded by.
 fn tables(c: &Compiled) -> (Compiled, Vec<(NextHop, u8, Option<Group>)>) {
     let (rest, hops) = resolved(c);
-    let (kept_v4, kept_v6) = Default::default();
-    (Compiled { ledger: Ledger::default(), kept_v4, kept_v6, ..rest }, hops)
+    let (v4_state, v6_state) = Default::default();
+    (Compiled { ledger: Ledger::default(), v4_state, v6_state, ..rest }, hops)
 }
 
 fn source(mirror: &Mirror) -> Source<'_> {
@@ -185,9 +186,7 @@ proptest! {
         for (event, now) in changes {
             let named = Touched::named_by(&event);
             let dirty = mirror.apply(event.clone());
-            if !touched.note(named, dirty) {
-                what = what.and(dirty.into());
-            }
+            what = what.and(touched.note(named, dirty, &mut mirror).into());
             // Several together, as they come.
             if now {
                 let before = tables(&parts);
@@ -213,7 +212,8 @@ fn a_changed_prefix_is_all_that_is_looked_at() {
     let one = add(route("20.0.0.0/24", &[hop(2, None)]));
     let mut touched = Touched::default();
     let named = Touched::named_by(&one);
-    assert!(touched.note(named, mirror.apply(one)));
+    let dirty = mirror.apply(one);
+    assert!(!touched.note(named, dirty, &mut mirror).any());
     let changed = parts.update_prefixes(source(&mirror), Which::default(), touched);
     assert_eq!(changed, Which { v4: true, ..Which::default() });
     let hop = |dst: [u8; 4]| parts.next_hops[parts.v4.get(dst.into(), 24).unwrap() as usize];

@@ -67,7 +67,7 @@ impl Follower {
     fn new(space: &Space) -> Self {
         let ns = Arc::new(space.open());
         let monitor = Monitor::open(&ns).unwrap();
-        let mirror = Mirror::from_dump(netlink::dump(&ns).unwrap());
+        let mirror = Mirror::of(&ns).unwrap();
         Self { ns, monitor, mirror }
     }
 
@@ -81,7 +81,7 @@ impl Follower {
                 dirty = dirty.and(self.mirror.apply(event));
             }
             assert!(resync || !dirty.resync, "{what}: asks for a dump");
-            let fresh = Mirror::from_dump(netlink::dump(&self.ns).unwrap());
+            let fresh = Mirror::of(&self.ns).unwrap();
             if dirty.resync {
                 self.mirror = fresh.clone();
             }
@@ -125,7 +125,7 @@ fn difference(ours: &Mirror, kernels: &Mirror) -> String {
 /// IPv6 says next hops, and routes of one metric, in an order of the moment; and
 /// neighbours that need no resolving (noarp, 0x40) come without a message.
 fn normal(m: &Mirror) -> (Mirror, Vec<Route>) {
-    let mut routes: Vec<Route> = m.routes.iter().cloned().collect();
+    let mut routes: Vec<Route> = m.routes.iter().collect();
     for r in &mut routes {
         r.hops.sort_unstable();
     }

@@ -75,7 +75,16 @@ fn add(r: Route) -> Event {
 }
 
 fn routes(m: &Mirror) -> Vec<Route> {
-    m.routes.iter().cloned().collect()
+    m.routes.iter().collect()
+}
+
+/// A dump, and what was queued when it was done.
+fn after(dump: Vec<Event>, queued: Vec<Event>) -> Mirror {
+    let mut m = Mirror::from_dump(dump);
+    for event in queued {
+        let _ = m.apply(event);
+    }
+    m
 }
 
 fn two_links() -> Mirror {
@@ -297,10 +306,10 @@ fn a_dump_and_what_changed_meanwhile() {
     let routed = |dst: &str| Event::Route(route(dst, &[hop(1, None)]), Insert::Replace);
     let dump = || vec![Event::Link(link(1, true)), routed("10.1.0.0/16")];
     let gone = Event::RouteGone(route("10.1.0.0/16", &[hop(1, None)]));
-    let m = Mirror::from_dump_and(dump(), vec![gone.clone()]);
+    let m = after(dump(), vec![gone.clone()]);
     assert!(!m.lost);
     assert_eq!(m, Mirror::from_dump(vec![Event::Link(link(1, true))]));
-    assert!(Mirror::from_dump_and(dump(), vec![gone, Event::Overrun]).lost);
+    assert!(after(dump(), vec![gone, Event::Overrun]).lost);
 }
 
 #[test]
