@@ -33,6 +33,7 @@
 mod alias;
 mod routes;
 mod sets;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
