@@ -176,20 +176,17 @@ impl Dumper {
         mut answer: Answer,
         each: &mut impl FnMut(&Message<'_>),
     ) -> Result<(), Failure> {
-        let (filled, to_read) = sync_channel::<Result<Vec<u8>, Failure>>(AHEAD);
+        let (filled, to_read) = sync_channel::<Result<(Vec<u8>, usize), Failure>>(AHEAD);
         let (done_with, emptied) = channel::<Vec<u8>>();
         let (socket, sequence) = (&self.socket, answer.sequence);
         std::thread::scope(|scope| {
             let reader = std::thread::Builder::new().name("netlink dump".to_owned());
             let receiving = reader.spawn_scoped(scope, move || {
                 loop {
-                    let mut buffer = emptied.try_recv().unwrap_or_default();
-                    buffer.resize(BUFFER, 0);
-                    let received = receive(socket, &mut buffer).map(|n| {
-                        buffer.truncate(n);
-                        buffer
-                    });
-                    let last = received.as_ref().map_or(true, |b| ends(b, sequence));
+                    let mut buffer = emptied.try_recv().unwrap_or_else(|_| vec![0; BUFFER]);
+                    let received = receive(socket, &mut buffer).map(|n| (buffer, n));
+                    let ends = |(b, n): &(Vec<u8>, usize)| ends(&b[..*n], sequence);
+                    let last = received.as_ref().map_or(true, ends);
                     if filled.send(received).is_err() || last {
                         return;
                     }
@@ -197,12 +194,12 @@ impl Dumper {
             });
             receiving?;
             for datagram in to_read {
-                let datagram = datagram?;
-                if let Some(done) = answer.read(&datagram, each) {
+                let (buffer, n) = datagram?;
+                if let Some(done) = answer.read(&buffer[..n], each) {
                     return done;
                 }
                 // Nobody there to take it back: it was the last one.
-                let _ = done_with.send(datagram);
+                let _ = done_with.send(buffer);
             }
             Err(Failure::Torn)
         })

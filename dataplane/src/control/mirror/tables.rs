@@ -4,6 +4,7 @@
 //! once for many is changed by their sets.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
@@ -121,12 +122,14 @@ impl<N: Net> Tables<N> {
     pub(super) fn insert(&mut self, number: u32, dst: Prefix, new: Alias, how: Insert) -> bool {
         let table = self.tables.entry(number).or_default();
         let sets = &mut self.sets;
-        let Some(id) = table.prefixes.get_mut(&N::of(dst)) else {
-            let id = sets.take(&[new]);
-            table.prefixes.insert(N::of(dst), id);
-            table.count(dst.len, 1);
-            self.len += 1;
-            return true;
+        let id = match table.prefixes.entry(N::of(dst)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(sets.take(&[new]));
+                table.count(dst.len, 1);
+                self.len += 1;
+                return true;
+            }
+            Entry::Occupied(here) => here.into_mut(),
         };
         let old = *id;
         match sets.get(old) {
