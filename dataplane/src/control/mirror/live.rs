@@ -423,3 +423,21 @@ fn an_overrun_is_told() {
     f.settle("a flood", true);
     assert_eq!(f.mirror.routes.iter().filter(|r| r.table == TABLE_MAIN).count(), 2000);
 }
+
+#[test]
+fn a_long_dump_comes_whole() {
+    if !netns::tests::root("a_long_dump_comes_whole") {
+        return;
+    }
+    let space = Space::new("long");
+    space.ip("link add hmx type veth peer name hmy");
+    space.ip("link set hmx up");
+    let line = |n: u32| format!("route add 20.{}.{}.0/24 dev hmx\n", n / 256, n % 256);
+    let file = std::env::temp_dir().join(&space.name);
+    std::fs::write(&file, (0..20_000).map(line).collect::<String>()).unwrap();
+    space.ip(&format!("-batch {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let mirror = Mirror::of(&space.open()).unwrap();
+    assert_eq!(mirror.routes.of(TABLE_MAIN, Family::V4).count(), 20_000);
+    assert!(!mirror.rules.is_empty() && mirror.links.values().any(|l| l.name == "hmx"));
+}

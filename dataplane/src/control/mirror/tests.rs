@@ -346,6 +346,25 @@ fn another_root_takes_the_disciplines_below_along() {
     assert_eq!(m.qdiscs.len(), 0);
 }
 
+#[test]
+fn what_goes_silently_is_named_unless_it_is_too_much() {
+    let mut m = two_links();
+    let down = |m: &mut Mirror, count: u32| {
+        for n in 0..count {
+            let dst = Prefix { addr: IpAddr::from((16_u32 << 24 | n).to_be_bytes()), len: 32 };
+            let _ = m.apply(add(Route { dst, ..route("0.0.0.0/0", &[hop(1, None)]) }));
+        }
+        assert_eq!(m.routes.take_silent(Family::V4), Some(Vec::new()), "messages named them");
+        assert!(m.apply(Event::Link(link(1, false))).routes_v4);
+        assert!(m.routes.is_empty());
+        let _ = m.apply(Event::Link(link(1, true)));
+        m.routes.take_silent(Family::V4).map(|named| named.len())
+    };
+    assert_eq!(down(&mut m, 1000), Some(1000));
+    assert_eq!(down(&mut m, 200_000), None);
+    assert_eq!(down(&mut m, 10), Some(10));
+}
+
 /// A kernel that is simple enough to be right: one route a key, and it tells every
 /// change that it makes but for those that the real one does not tell.
 #[derive(Clone, Default)]
