@@ -1,6 +1,7 @@
 //! The whole state of a namespace, complete or an error.
 
 use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{channel, sync_channel};
 
@@ -120,9 +121,24 @@ impl Dumper {
         out: &mut Vec<T>,
         mut each: impl FnMut(&Message<'_>, &mut Vec<T>),
     ) -> Result<(), Failure> {
+        self.until(request, out, |_, m, out| {
+            each(m, out);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same, until `each` has heard enough; it is also told how many messages of the
+    /// answer came before. The socket is of no more use then: the rest of the answer is
+    /// in its way.
+    pub(super) fn until<T>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        out: &mut Vec<T>,
+        mut each: impl FnMut(usize, &Message<'_>, &mut Vec<T>) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
         let before = out.len();
         for _ in 0..TRIES {
-            match self.once(&request, &mut |m| each(m, out)) {
+            match self.once(&request, &mut |i, m| each(i, m, out)) {
                 Err(Failure::Torn) => out.truncate(before),
                 done => return done,
             }
@@ -140,9 +156,10 @@ impl Dumper {
     ) -> Result<(), Failure> {
         let mut events = Vec::new();
         for _ in 0..TRIES {
-            let done = self.once(&request, &mut |m| {
+            let done = self.once(&request, &mut |_, m| {
                 decode::decode_one(m, &mut events, tally);
                 events.drain(..).for_each(|event| to.tell(event));
+                ControlFlow::Continue(())
             });
             match done {
                 Err(Failure::Torn) => to.forget_routes(family),
@@ -155,11 +172,11 @@ impl Dumper {
     fn once(
         &mut self,
         request: &impl Fn(u32) -> Vec<u8>,
-        each: &mut impl FnMut(&Message<'_>),
+        each: &mut impl FnMut(usize, &Message<'_>) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
         self.sequence += 1;
         self.socket.send(&request(self.sequence), 0)?;
-        let mut answer = Answer { sequence: self.sequence, torn: false };
+        let mut answer = Answer { sequence: self.sequence, torn: false, heard: 0 };
         for _ in 0..SHORT {
             let n = receive(&self.socket, &mut self.buffer)?;
             if let Some(done) = answer.read(&self.buffer[..n], each) {
@@ -174,7 +191,7 @@ impl Dumper {
     fn ahead(
         &self,
         mut answer: Answer,
-        each: &mut impl FnMut(&Message<'_>),
+        each: &mut impl FnMut(usize, &Message<'_>) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
         let (filled, to_read) = sync_channel::<Result<(Vec<u8>, usize), Failure>>(AHEAD);
         let (done_with, emptied) = channel::<Vec<u8>>();
@@ -224,14 +241,17 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<usize, Failure> {
 struct Answer {
     sequence: u32,
     torn: bool,
+    /// Messages of it that came.
+    heard: usize,
 }
 
 impl Answer {
-    /// Gives each message of a datagram to `each`. Something, if the answer has ended.
+    /// Gives each message of a datagram to `each`, until that has heard enough. Something, if
+    /// the answer has ended.
     fn read(
         &mut self,
         datagram: &[u8],
-        each: &mut impl FnMut(&Message<'_>),
+        each: &mut impl FnMut(usize, &Message<'_>) -> ControlFlow<()>,
     ) -> Option<Result<(), Failure>> {
         let (messages, _) = decode::messages(datagram);
         // Others are left over of a dump that failed.
@@ -243,7 +263,8 @@ impl Answer {
                     return Some(finished(code, self.torn));
                 }
                 NLMSG_OVERRUN => return Some(Err(Failure::Torn)),
-                _ => each(m),
+                _ if each(self.heard, m).is_break() => return Some(Ok(())),
+                _ => self.heard += 1,
             }
         }
         None
