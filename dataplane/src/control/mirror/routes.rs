@@ -10,11 +10,14 @@ use super::tables::Tables;
 use crate::id::IfIndex;
 use crate::netlink::{Family, Hop, Insert, Prefix, Route, RouteKind};
 
+type Tables4 = Tables<u64>;
+type Tables6 = Tables<(u64, u64, u8)>;
+
 /// Routes of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    v4: Tables<u64>,
-    v6: Tables<(u64, u64, u8)>,
+    v4: Tables4,
+    v6: Tables6,
 }
 
 /// What [`Routes::drop_dead_v4`] did.
@@ -166,7 +169,7 @@ impl Routes {
         }
     }
 
-    fn either(&self, family: Family) -> (Option<&Tables<u64>>, Option<&Tables<(u64, u64, u8)>>) {
+    fn either(&self, family: Family) -> (Option<&Tables4>, Option<&Tables6>) {
         match family {
             Family::V4 => (Some(&self.v4), None),
             Family::V6 => (None, Some(&self.v6)),
