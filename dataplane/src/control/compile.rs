@@ -15,6 +15,7 @@
 //! entries for it: IPv4 loopback (127/8) and multicast (224/4), IPv6 loopback,
 //! link-local (fe80::/10) and multicast (ff00::/8).
 
+mod classes;
 mod delta;
 mod effective;
 mod hops;
@@ -26,7 +27,7 @@ mod routes;
 mod ways;
 mod which;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::{HashMap, HashSet};
@@ -41,6 +42,8 @@ use crate::tables::NextHop;
 use crate::tables::fib::{Rib4, Rib6};
 use crate::tables::multipath::Group;
 use crate::tables::neigh::Neigh;
+use classes::{Classes, Moved};
+use delta::Change;
 use hops::Hops;
 use kept::Kept;
 
@@ -52,15 +55,6 @@ pub use which::Which;
 
 /// `next_hops[KERNEL]` is always [`NextHop::Kernel`].
 pub const KERNEL: u32 = 0;
-
-/// A prefix for the XDP program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KernelRoute {
-    /// The prefix.
-    pub prefix: Prefix,
-    /// True: the kernel's. False: ours, inside one of the kernel's.
-    pub kernel: bool,
-}
 
 /// Everything that follows from one namespace's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,18 +83,28 @@ pub struct Compiled {
     /// Addresses that the namespace delivers, or broadcasts, itself.
     pub locals: BTreeSet<IpAddr>,
     /// Prefixes whose packets the XDP program passes, and ours inside of them: the
-    /// longest that matches decides, no match means ours. Empty in the common case.
-    pub kernel_routes: Vec<KernelRoute>,
+    /// longest that matches decides, no match means ours. Empty in the common case. True:
+    /// the kernel's; false: ours, inside one of the kernel's.
+    pub kernel_routes: BTreeMap<Prefix, bool>,
     /// Why the kernel forwards all IPv4 of the namespace, if it does.
     pub stays_with_kernel_v4: Option<String>,
     /// Why the kernel forwards all IPv6 of the namespace, if it does.
     pub stays_with_kernel_v6: Option<String>,
     /// What the namespace uses, and what becomes of it.
     pub ledger: Ledger,
-    kept_v4: Kept,
-    kept_v6: Kept,
+    v4_state: State,
+    v6_state: State,
     /// How many next hops had routes when they were counted last.
     used: usize,
+}
+
+/// What of a family is kept to compile single prefixes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct State {
+    kept: Kept,
+    classes: Classes,
+    /// The tables that are looked into one after the other; none where rules ask for more.
+    looked: Vec<u32>,
 }
 
 /// A namespace's state, and what else counts.
@@ -134,19 +138,22 @@ impl Compiled {
 
     /// The same, where of a family that is not to be made anew single prefixes are.
     pub fn update_prefixes(&mut self, source: Source<'_>, what: Which, touched: Touched) -> Which {
-        let what = what.and(self.judge(source, what));
+        let what = what.and(self.judge(source, what, touched.any_local()));
         let mut changed = self.update_once(source, what, touched);
         // Counting them goes through all routes: only where there may be too many, and not
         // again before there are as many more.
         if self.next_hops.len() > 2 * self.used + UNUSED {
             self.used = self.used_next_hops();
         }
-        if self.next_hops.len() > 2 * self.used + UNUSED {
+        // A number's meaning may change from group to group.
+        if self.next_hops.len() > 2 * self.used + UNUSED
+            || self.groups.len() > self.next_hops.len() + UNUSED
+        {
             self.next_hops.clear();
             self.suppressed.clear();
             self.groups.clear();
             let both = Which { v4: true, v6: true, ..Which::default() };
-            self.update_once(source, both, Touched::default());
+            changed = changed.and(self.update_once(source, both, Touched::default()));
             (changed.v4, changed.v6) = (true, true);
         }
         changed
@@ -154,28 +161,35 @@ impl Compiled {
 
     /// Goes through the ledger. Returns what else is to be made anew: who forwards a
     /// family may hang on a setting, and a port's settings on a route.
-    fn judge(&mut self, source: Source<'_>, what: Which) -> Which {
-        // Neighbours, which change most, are in no line of it.
-        if !(what.v4 | what.v6 | what.ports) {
+    fn judge(&mut self, source: Source<'_>, what: Which, local: bool) -> Which {
+        // Neighbours, and routes to elsewhere, which change most, are in no line of it.
+        if !(what.v4 | what.v6 | what.ways | what.ports | local) {
             return Which::default();
         }
         self.ledger.entries = ledger::judge(source.mirror, source.bypass).entries;
         let other = |family, was: &Option<String>| self.ledger.stays(family) != *was;
         let v4 = other(Family::V4, &self.stays_with_kernel_v4);
         let v6 = other(Family::V6, &self.stays_with_kernel_v6);
-        Which { v4, v6, neighbors: false, ports: v4 | v6 }
+        Which { v4, v6, ports: v4 | v6, ..Which::default() }
     }
 
     fn update_once(&mut self, source: Source<'_>, what: Which, mut touched: Touched) -> Which {
         let Source { mirror, ports, .. } = source;
         let by_device = ports.iter().map(|(port, ifindex)| (*ifindex, *port)).collect();
         let hops = Hops::take(self);
-        let mut c = Compiler { mirror, ports: by_device, hops, out: self };
+        let mut c = Compiler { mirror, ports: by_device, hops, maps: false, out: self };
+        let mut moved = Moved::default();
+        let ways = what.ways && c.look_again(&mut moved);
+        let mut change =
+            |family| Change { touched: touched.take(family), ways: what.ways, moved: &moved };
+        let (v4, v6) = (change(Family::V4), change(Family::V6));
         let changed = Which {
-            v4: c.update_v4(what.v4, &touched.take(Family::V4)),
-            v6: c.update_v6(what.v6, &touched.take(Family::V6)),
+            v4: c.update_v4(what.v4, v4),
+            v6: c.update_v6(what.v6, v6),
+            ways,
             neighbors: what.neighbors && c.neighbors(),
             ports: what.ports && c.all_ports(ports),
+            maps: c.maps,
         };
         let Compiler { hops, out, .. } = c;
         hops.give_back(out);
@@ -194,10 +208,24 @@ impl Compiled {
         self.v6.iter().chain(apart.map(|r| (Ipv6Addr::from_bits(r.0), r.1, r.2)))
     }
 
-    fn kept_mut(&mut self, family: Family) -> &mut Kept {
+    fn state(&self, family: Family) -> &State {
         match family {
-            Family::V4 => &mut self.kept_v4,
-            Family::V6 => &mut self.kept_v6,
+            Family::V4 => &self.v4_state,
+            Family::V6 => &self.v6_state,
+        }
+    }
+
+    fn state_mut(&mut self, family: Family) -> &mut State {
+        match family {
+            Family::V4 => &mut self.v4_state,
+            Family::V6 => &mut self.v6_state,
+        }
+    }
+
+    fn stays_with_kernel(&self, family: Family) -> &Option<String> {
+        match family {
+            Family::V4 => &self.stays_with_kernel_v4,
+            Family::V6 => &self.stays_with_kernel_v6,
         }
     }
 
@@ -211,48 +239,58 @@ struct Compiler<'a> {
     mirror: &'a Mirror,
     ports: HashMap<IfIndex, PortId>,
     hops: Hops,
+    /// What the XDP program's maps hold came out differently.
+    maps: bool,
     out: &'a mut Compiled,
 }
 
 impl Compiler<'_> {
-    fn update_v4(&mut self, all: bool, touched: &[(u32, Prefix)]) -> bool {
-        if !all && touched.is_empty() {
+    fn update_v4(&mut self, all: bool, change: Change<'_>) -> bool {
+        if !all && !change.any() {
             return false;
         }
         let mut routes = std::mem::take(&mut self.out.v4);
-        let one_by_one = if all { None } else { self.delta(Family::V4, touched, &mut routes) };
+        let one_by_one = if all { None } else { self.delta(Family::V4, change, &mut routes) };
         self.out.v4 = routes;
         one_by_one.unwrap_or_else(|| self.v4())
     }
 
-    fn update_v6(&mut self, all: bool, touched: &[(u32, Prefix)]) -> bool {
-        if !all && touched.is_empty() {
+    fn update_v6(&mut self, all: bool, change: Change<'_>) -> bool {
+        if !all && !change.any() {
             return false;
         }
         let mut routes = std::mem::take(&mut self.out.v6);
-        let one_by_one = if all { None } else { self.delta(Family::V6, touched, &mut routes) };
+        let one_by_one = if all { None } else { self.delta(Family::V6, change, &mut routes) };
         self.out.v6 = routes;
         one_by_one.unwrap_or_else(|| self.v6())
     }
 
     fn v4(&mut self) -> bool {
         let stays = self.out.ledger.stays(Family::V4);
-        let (made, mut changed) = self.routes::<u32>(Family::V4, stays.is_some());
-        changed |= replace(&mut self.out.stays_with_kernel_v4, stays);
+        let made = self.routes::<u32>(Family::V4, stays.is_some());
+        let mut changed = replace(&mut self.out.stays_with_kernel_v4, stays);
         changed |= replace(&mut self.out.policy_v4, made.policy);
-        let routes =
-            made.routes.into_iter().map(|(a, len, hop)| (Ipv4Addr::from_bits(a), len, hop));
-        changed | replace(&mut self.out.v4, routes.collect())
+        let routes = made.routes.iter().map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2));
+        let same = |(addr, len, hop)| self.out.v4.get(addr, len) == Some(hop);
+        if self.out.v4.len() == made.routes.len() && routes.clone().all(same) {
+            return changed;
+        }
+        self.out.v4 = routes.collect();
+        true
     }
 
     fn v6(&mut self) -> bool {
         let stays = self.out.ledger.stays(Family::V6);
-        let (made, mut changed) = self.routes::<u128>(Family::V6, stays.is_some());
-        changed |= replace(&mut self.out.stays_with_kernel_v6, stays);
+        let made = self.routes::<u128>(Family::V6, stays.is_some());
+        let mut changed = replace(&mut self.out.stays_with_kernel_v6, stays);
         changed |= replace(&mut self.out.policy_v6, made.policy);
-        let routes =
-            made.routes.into_iter().map(|(a, len, hop)| (Ipv6Addr::from_bits(a), len, hop));
-        changed | replace(&mut self.out.v6, routes.collect())
+        let routes = made.routes.iter().map(|r| (Ipv6Addr::from_bits(r.0), r.1, r.2));
+        let same = |(addr, len, hop)| self.out.v6.get(addr, len) == Some(hop);
+        if self.out.v6.len() == made.routes.len() && routes.clone().all(same) {
+            return changed;
+        }
+        self.out.v6 = routes.collect();
+        true
     }
 
     fn neighbors(&mut self) -> bool {

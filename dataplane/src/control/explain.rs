@@ -166,7 +166,7 @@ impl<'a> Place<'a> {
     /// The kernel's route that a packet meets: in that table of the rules', if it is said
     /// by which it goes; else in the first that has one, as the usual rules have it.
     #[must_use]
-    pub fn route(&self, dst: IpAddr, table: Option<u32>) -> Option<&'a Route> {
+    pub fn route(&self, dst: IpAddr, table: Option<u32>) -> Option<Route> {
         if let Some(table) = table {
             return self.longest(table, dst);
         }
@@ -197,9 +197,11 @@ impl<'a> Place<'a> {
         (priority, table)
     }
 
-    fn longest(&self, table: u32, dst: IpAddr) -> Option<&'a Route> {
+    fn longest(&self, table: u32, dst: IpAddr) -> Option<Route> {
         let lens = (0..=Family::of(dst).bits()).rev();
-        lens.filter_map(|len| self.n.mirror.routes.first_of(table, network(dst, len))).next()
+        let routes = &self.n.mirror.routes;
+        let mut nets = lens.map(|len| network(dst, len));
+        nets.find_map(|net| Some(routes.first_of(table, net)?.at(table, net)))
     }
 }
 

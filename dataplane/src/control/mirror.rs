@@ -32,7 +32,10 @@
 //! assert!(mirror.links.is_empty());
 //! ```
 
+mod alias;
 mod routes;
+mod sets;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -42,12 +45,15 @@ use hashbrown::HashMap;
 
 use crate::id::IfIndex;
 use crate::netlink::{
-    Address, Event, Family, Hook, HookSource, Hop, INGRESS, Link, LinkKind, Neighbor, Netconf,
-    NextHopKind, NextHopObject, Number, Prefix, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch,
-    Tcx,
+    self, Address, Event, Family, Hook, HookSource, Hop, INGRESS, Link, LinkKind, Neighbor,
+    Netconf, NextHopKind, NextHopObject, Number, Prefix, Qdisc, ROOT, Route, RouteKind, Rule,
+    Scope, Switch, Tcx, Told,
 };
+use crate::netns::Netns;
 
+pub use alias::Alias;
 pub use routes::Routes;
+pub use sets::SetId;
 
 /// Table of what is delivered locally (`RT_TABLE_LOCAL`).
 pub const TABLE_LOCAL: u32 = 255;
@@ -64,12 +70,14 @@ pub struct Dirty {
     pub links: bool,
     /// Addresses of devices.
     pub addresses: bool,
-    /// IPv4 routes, or next-hop objects.
+    /// IPv4 routes: the one that the event names, and those that [`Routes::take_silent`]
+    /// does.
     pub routes_v4: bool,
-    /// IPv6 routes, or next-hop objects.
+    /// IPv6 routes, likewise.
     pub routes_v6: bool,
-    /// Of routes more than the one that the event names.
-    pub more_routes: bool,
+    /// Where routes lead, which are themselves as they were: next-hop objects, and numbers
+    /// that such choices follow.
+    pub ways: bool,
     /// Rules.
     pub rules: bool,
     /// A neighbour's usable Ethernet address. Not: a change of its state only.
@@ -90,7 +98,7 @@ impl Dirty {
             addresses: self.addresses | other.addresses,
             routes_v4: self.routes_v4 | other.routes_v4,
             routes_v6: self.routes_v6 | other.routes_v6,
-            more_routes: self.more_routes | other.more_routes,
+            ways: self.ways | other.ways,
             rules: self.rules | other.rules,
             neighbors: self.neighbors | other.neighbors,
             netconf: self.netconf | other.netconf,
@@ -105,10 +113,21 @@ impl Dirty {
         self != Self::default()
     }
 
-    /// Nothing but one route of the family, the one that the event names.
+    /// Routes of the family are among it.
     #[must_use]
-    pub fn is_one_route(self, family: Family) -> bool {
-        self == Self::routes(family)
+    pub fn has_routes(self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.routes_v4,
+            Family::V6 => self.routes_v6,
+        }
+    }
+
+    /// All but the routes of the family.
+    pub fn without_routes(self, family: Family) -> Self {
+        match family {
+            Family::V4 => Self { routes_v4: false, ..self },
+            Family::V6 => Self { routes_v6: false, ..self },
+        }
     }
 
     fn routes(family: Family) -> Self {
@@ -174,25 +193,21 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// The state of a namespace, as the kernel tells it now.
+    ///
+    /// # Errors
+    /// As [`netlink::dump`].
+    pub fn of(ns: &Netns) -> Result<Self, netlink::Error> {
+        let mut mirror = Self::default();
+        netlink::dump(ns, &mut mirror)?;
+        Ok(mirror)
+    }
+
     /// The state that a dump tells.
     #[must_use]
     pub fn from_dump(events: Vec<Event>) -> Self {
         let mut mirror = Self::default();
-        for event in events {
-            // Nothing was here before: what changed is everything.
-            let _ = mirror.change(event);
-        }
-        mirror
-    }
-
-    /// The state that a dump tells, and the changes that were queued when it was done.
-    /// [`Mirror::lost`], if one of these was.
-    #[must_use]
-    pub fn from_dump_and(dump: Vec<Event>, queued: Vec<Event>) -> Self {
-        let mut mirror = Self::from_dump(dump);
-        for event in queued {
-            let _ = mirror.apply(event);
-        }
+        events.into_iter().for_each(|event| mirror.tell(event));
         mirror
     }
 
@@ -228,8 +243,9 @@ impl Mirror {
     /// those that live only IPv6's are asked for.
     fn balances(&self, ifindex: IfIndex, dead: bool) -> bool {
         let here = |h: &Hop| h.oif == Some(ifindex) && h.dead == dead;
-        let fits = |r: &Route| r.hops.len() > 1 && (dead || r.dst.addr.is_ipv6());
-        self.routes.iter().any(|r| fits(r) && r.hops.iter().any(here))
+        let fits = |a: &Alias| a.hops.len() > 1 && a.hops.iter().any(here);
+        let any = |family| self.routes.sets(family).any(|(_, set)| set.iter().any(fits));
+        any(Family::V6) || (dead && any(Family::V4))
     }
 
     fn change(&mut self, event: Event) -> Dirty {
@@ -242,7 +258,7 @@ impl Mirror {
                 let dirty = Dirty::routes(Family::of(route.dst.addr));
                 dirty.when(self.routes.insert(route, insert))
             }
-            Event::RouteGone(route) => self.route_gone(&route),
+            Event::RouteGone(route) => self.route_gone(route),
             Event::Rule(rule) => self.rule(rule),
             Event::RuleGone(rule) => {
                 let among = self.rules_beside(&rule);
@@ -265,7 +281,7 @@ impl Mirror {
             Event::NextHop(object) => {
                 let changed = self.nexthops.get(&object.id) != Some(&object);
                 self.nexthops.insert(object.id, object);
-                Self::both().when(changed)
+                Dirty { ways: true, ..Dirty::default() }.when(changed)
             }
             Event::NextHopGone(id) => self.nexthop_gone(id),
             Event::Hooks(source, hooks) => self.source(source, hooks),
@@ -289,7 +305,7 @@ impl Mirror {
                     0 => self.numbers.remove(&number),
                     _ => self.numbers.insert(number, value),
                 };
-                Self::both().when(changed)
+                Dirty { ways: true, ..Dirty::default() }.when(changed)
             }
             Event::Unreadable(family) => {
                 match family {
@@ -384,7 +400,7 @@ impl Mirror {
     }
 
     fn both() -> Dirty {
-        Dirty { routes_v4: true, routes_v6: true, ..Dirty::default() }
+        Dirty { routes_v4: true, routes_v6: true, ways: true, ..Dirty::default() }
     }
 
     fn neighbors_dirty(old: Option<Neighbor>, new: Option<Neighbor>) -> Dirty {
@@ -410,9 +426,7 @@ impl Mirror {
         let mut dirty = Dirty { addresses: true, ..Dirty::default() }.when(new);
         let up = self.links.get(&a.ifindex).is_some_and(|l| l.up);
         if up && a.prefix.addr.is_ipv4() {
-            let lives = self.routes.mark_dead_v4(a.ifindex, false);
-            dirty.routes_v4 |= lives;
-            dirty.more_routes |= lives;
+            dirty.routes_v4 |= self.routes.mark_dead_v4(a.ifindex, false);
         }
         dirty
     }
@@ -428,7 +442,6 @@ impl Mirror {
             let dead = self.routes.mark_dead_v4(a.ifindex, true);
             let dropped = self.routes.drop_without_address_v4(a.ifindex);
             dirty.routes_v4 |= dead | dropped;
-            dirty.more_routes |= dead | dropped;
             // Somebody's own, which goes too.
             dirty.resync |= self.routes.has_other_local_v4(a.ifindex, a.prefix.addr);
         }
@@ -533,14 +546,26 @@ impl Mirror {
         dirty
     }
 
-    fn route_gone(&mut self, route: &Route) -> Dirty {
+    fn route_gone(&mut self, route: Route) -> Dirty {
+        let dst = route.dst;
+        let local = route.kind == RouteKind::Local && dst.len == 32;
         let gone = self.routes.remove(route);
-        let local = route.kind == RouteKind::Local && route.dst.len == 32;
-        let mut more_routes = false;
-        if gone && local && !self.routes.is_local_v4(route.dst.addr) {
-            more_routes = self.routes.drop_prefsrc_v4(route.dst.addr);
+        if gone && local && !self.routes.is_local_v4(dst.addr) {
+            self.routes.drop_prefsrc_v4(dst.addr);
         }
-        Dirty { more_routes, ..Dirty::routes(Family::of(route.dst.addr)) }.when(gone)
+        Dirty::routes(Family::of(dst.addr)).when(gone)
+    }
+}
+
+/// What a dump tells, as it comes.
+impl Told for Mirror {
+    fn tell(&mut self, event: Event) {
+        // Nothing was here before: what changed is everything.
+        let _ = self.change(event);
+    }
+
+    fn forget_routes(&mut self, family: Family) {
+        self.routes.clear(family);
     }
 }
 

@@ -18,7 +18,7 @@ use super::ports::Use;
 use super::totals::Totals;
 use crate::config;
 use crate::id::{IfIndex, NsId, PortId};
-use crate::netlink::{self, Event, Link};
+use crate::netlink::{Event, Link};
 use crate::netns::Netns;
 use crate::xsk;
 
@@ -216,9 +216,8 @@ impl Control {
         for event in events {
             let named = Touched::named_by(&event);
             let changed = n.mirror.apply(event);
-            if !n.touched.note(named, changed) {
-                n.stale = n.stale.and(changed.into());
-            }
+            let rest = n.touched.note(named, changed, &mut n.mirror);
+            n.stale = n.stale.and(rest.into());
             dirty = dirty.and(changed);
         }
         self.members_stale |= dirty.links | dirty.hooks;
@@ -313,7 +312,7 @@ impl Control {
     /// The kernel has the device as it was: what failed did not fail for its going away.
     fn is_still(&self, ns: NsId, link: &Link) -> bool {
         let Some(netns) = self.netns(ns) else { return false };
-        let now = netlink::dump(&netns).map(Mirror::from_dump);
+        let now = Mirror::of(&netns);
         let now = now.ok().and_then(|mirror| mirror.links.get(&link.ifindex).cloned());
         now.is_some_and(|now| now.name == link.name && now.up && unfit(&now).is_none())
     }

@@ -4,12 +4,13 @@
 //! program's maps send them more traffic, and the maps stop sending before tables
 //! are withdrawn. In between the kernel forwards, which is always right.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
 use super::Control;
-use super::compile::{Compiled, KernelRoute, PortSettings, Source, Which};
+use super::compile::{Compiled, PortSettings, Source, Which};
 use super::error::{Error, told};
 use super::ledger::{Entry, Ledger};
 use super::lengths::max_frame;
@@ -19,7 +20,7 @@ use super::ports::Use;
 use super::snapshot;
 use crate::bpf;
 use crate::id::{IfIndex, Mac, NsId, PortId};
-use crate::netlink::Family;
+use crate::netlink::{Family, Prefix};
 use crate::tables::{Namespace, Port, RpFilter};
 use nsplane_abi::{
     PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_MEMBERS, PORT_ROUTE_V4, PORT_ROUTE_V6,
@@ -78,8 +79,7 @@ impl Control {
         self.publish();
         let mut result = Ok(());
         for (ns, what) in changed {
-            // What the maps hold does not depend on neighbours.
-            if what.v4 | what.v6 | what.ports {
+            if what.maps | what.ports {
                 result = result.and(self.apply_maps(ns));
             }
         }
@@ -244,8 +244,9 @@ impl Control {
             wanted.ports.insert(far, conf);
         }
         wanted.locals = compiled.locals.iter().map(|a| (ns, *a)).collect();
-        let owner = |r: &KernelRoute| if r.kernel { Owner::Kernel } else { Owner::Ours };
-        wanted.routes = compiled.kernel_routes.iter().map(|r| ((ns, r.prefix), owner(r))).collect();
+        let owner = |kernel: bool| if kernel { Owner::Kernel } else { Owner::Ours };
+        let routes = compiled.kernel_routes.iter();
+        wanted.routes = routes.map(|(prefix, kernel)| ((ns, *prefix), owner(*kernel))).collect();
         wanted
     }
 
@@ -343,8 +344,10 @@ fn set(ports: &mut Vec<Option<Port>>, port: PortId, entry: Option<Port>) {
 }
 
 /// The bits of a port's entry: what it routes, and which maps are to be asked.
-fn flags(routes: &[KernelRoute], port: &PortSettings) -> u16 {
-    let asks = |f: Family| routes.iter().any(|r| Family::of(r.prefix.addr) == f);
+fn flags(routes: &BTreeMap<Prefix, bool>, port: &PortSettings) -> u16 {
+    // IPv4's come first.
+    let ends = [routes.first_key_value(), routes.last_key_value()];
+    let asks = |f: Family| ends.iter().flatten().any(|(p, _)| Family::of(p.addr) == f);
     [
         (port.forward_v4, PORT_ROUTE_V4),
         (port.forward_v6, PORT_ROUTE_V6),

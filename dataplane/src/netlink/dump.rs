@@ -3,11 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::sync::mpsc::{channel, sync_channel};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::decode::{self, Message, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, Tally};
-use super::event::Event;
+use super::event::{Event, Family};
 use super::request::{self, DUMPS};
 use super::{Error, watch};
 use crate::netns::Netns;
@@ -20,30 +21,49 @@ const TRIES: u32 = 20;
 /// Larger than any datagram of a dump (the kernel fills at most 32 KiB unless a
 /// single message needs more).
 const BUFFER: usize = 256 << 10;
+/// Datagrams of an answer that are not worth a thread: some thousand routes.
+const SHORT: usize = 8;
+/// Datagrams that may wait to be read.
+const AHEAD: usize = 32;
+
+/// Who is told what a dump says.
+pub trait Told {
+    /// One thing that is.
+    fn tell(&mut self, event: Event);
+    /// What was told of a family's routes is void; they are told again.
+    fn forget_routes(&mut self, family: Family);
+}
 
 /// Everything about the namespace, as if it had just happened: links, queueing
 /// disciplines, next-hop objects, settings, rules, addresses, routes of all tables,
 /// neighbours, hooks. Blocks for as long as the kernel takes to tell (about 1 s a
-/// million routes).
+/// million routes); what it told already is read meanwhile, by this thread.
 ///
 /// # Errors
 /// Where the namespace cannot be entered, or a part of its state not be had.
-pub fn dump(ns: &Netns) -> Result<Vec<Event>, Error> {
+pub fn dump(ns: &Netns, to: &mut impl Told) -> Result<(), Error> {
     let call = |(call, source)| Error::Socket { name: ns.name().to_owned(), call, source };
     let mut dumper = Dumper::open(ns, NETLINK_ROUTE)?.map_err(call)?;
     let mut tally = Tally::default();
-    let mut events = Vec::new();
     for what in DUMPS {
         let request = |sequence| request::dump(what, sequence);
-        dumper
-            .steady(request, &mut events, |m, out| decode::decode_one(m, out, &mut tally))
-            .map_err(|failure| {
-                let name = ns.name().to_owned();
-                match failure {
-                    Failure::Torn => Error::Unsteady { name, what: what.what },
-                    Failure::Refused(source) => Error::Refused { name, what: what.what, source },
-                }
-            })?;
+        let done = match what.routes() {
+            Some(family) => dumper.routes(family, request, to, &mut tally),
+            None => {
+                let mut events = Vec::new();
+                let read = |m: &Message<'_>, out: &mut _| decode::decode_one(m, out, &mut tally);
+                let done = dumper.steady(request, &mut events, read);
+                events.into_iter().for_each(|event| to.tell(event));
+                done
+            }
+        };
+        done.map_err(|failure| {
+            let name = ns.name().to_owned();
+            match failure {
+                Failure::Torn => Error::Unsteady { name, what: what.what },
+                Failure::Refused(source) => Error::Refused { name, what: what.what, source },
+            }
+        })?;
     }
     if tally.malformed > 0 {
         tracing::warn!(
@@ -52,8 +72,8 @@ pub fn dump(ns: &Netns) -> Result<Vec<Event>, Error> {
             "messages of a netlink dump could not be read"
         );
     }
-    events.extend(watch::everything(ns)?);
-    Ok(events)
+    watch::everything(ns)?.into_iter().for_each(|event| to.tell(event));
+    Ok(())
 }
 
 /// Why an answer was not had.
@@ -126,6 +146,29 @@ impl Dumper {
         Err(Failure::Torn)
     }
 
+    /// Tells routes as they come: there may be more than one wants to have twice.
+    fn routes(
+        &mut self,
+        family: Family,
+        request: impl Fn(u32) -> Vec<u8>,
+        to: &mut impl Told,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let mut events = Vec::new();
+        for _ in 0..TRIES {
+            let done = self.once(&request, &mut |_, m| {
+                decode::decode_one(m, &mut events, tally);
+                events.drain(..).for_each(|event| to.tell(event));
+                ControlFlow::Continue(())
+            });
+            match done {
+                Err(Failure::Torn) => to.forget_routes(family),
+                done => return done,
+            }
+        }
+        Err(Failure::Torn)
+    }
+
     fn once(
         &mut self,
         request: &impl Fn(u32) -> Vec<u8>,
@@ -133,42 +176,106 @@ impl Dumper {
     ) -> Result<(), Failure> {
         self.sequence += 1;
         self.socket.send(&request(self.sequence), 0)?;
-        let (mut torn, mut heard) = (false, 0);
-        loop {
-            let n = self.receive()?;
-            let (messages, _) = decode::messages(&self.buffer[..n]);
-            for m in messages {
-                // Left over of a dump that failed.
-                if m.sequence != self.sequence {
-                    continue;
-                }
-                torn |= m.flags & NLM_F_DUMP_INTR != 0;
-                match m.kind {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        let code = decode::error_code(m.payload).unwrap_or(0);
-                        return finished(code, torn);
-                    }
-                    NLMSG_OVERRUN => return Err(Failure::Torn),
-                    _ if each(heard, &m).is_break() => return Ok(()),
-                    _ => heard += 1,
-                }
+        let mut answer = Answer { sequence: self.sequence, torn: false, heard: 0 };
+        for _ in 0..SHORT {
+            let n = receive(&self.socket, &mut self.buffer)?;
+            if let Some(done) = answer.read(&self.buffer[..n], each) {
+                return done;
             }
         }
+        self.ahead(answer, each)
     }
 
-    /// The next datagram. One that does not fit tore the dump.
-    fn receive(&mut self) -> Result<usize, Failure> {
-        loop {
-            let mut room = &mut self.buffer[..];
-            match self.socket.recv(&mut room, libc::MSG_TRUNC) {
-                Ok(n) if n > BUFFER => return Err(Failure::Torn),
-                Ok(n) => return Ok(n),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => return Err(Failure::Torn),
-                Err(e) => return Err(e.into()),
+    /// The rest of a long answer. The kernel makes it while it is asked for more: that is
+    /// another thread's to do, while this one reads what came.
+    fn ahead(
+        &self,
+        mut answer: Answer,
+        each: &mut impl FnMut(usize, &Message<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
+        let (filled, to_read) = sync_channel::<Result<(Vec<u8>, usize), Failure>>(AHEAD);
+        let (done_with, emptied) = channel::<Vec<u8>>();
+        let (socket, sequence) = (&self.socket, answer.sequence);
+        std::thread::scope(|scope| {
+            let reader = std::thread::Builder::new().name("netlink dump".to_owned());
+            let receiving = reader.spawn_scoped(scope, move || {
+                loop {
+                    let mut buffer = emptied.try_recv().unwrap_or_else(|_| vec![0; BUFFER]);
+                    let received = receive(socket, &mut buffer).map(|n| (buffer, n));
+                    let ends = |(b, n): &(Vec<u8>, usize)| ends(&b[..*n], sequence);
+                    let last = received.as_ref().map_or(true, ends);
+                    if filled.send(received).is_err() || last {
+                        return;
+                    }
+                }
+            });
+            receiving?;
+            for datagram in to_read {
+                let (buffer, n) = datagram?;
+                if let Some(done) = answer.read(&buffer[..n], each) {
+                    return done;
+                }
+                // Nobody there to take it back: it was the last one.
+                let _ = done_with.send(buffer);
             }
+            Err(Failure::Torn)
+        })
+    }
+}
+
+/// The next datagram. One that does not fit tore the dump.
+fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<usize, Failure> {
+    loop {
+        let mut room = &mut *buffer;
+        match socket.recv(&mut room, libc::MSG_TRUNC) {
+            Ok(n) if n > BUFFER => return Err(Failure::Torn),
+            Ok(n) => return Ok(n),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => return Err(Failure::Torn),
+            Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// An answer while it is read.
+struct Answer {
+    sequence: u32,
+    torn: bool,
+    /// Messages of it that came.
+    heard: usize,
+}
+
+impl Answer {
+    /// Gives each message of a datagram to `each`, until that has heard enough. Something, if
+    /// the answer has ended.
+    fn read(
+        &mut self,
+        datagram: &[u8],
+        each: &mut impl FnMut(usize, &Message<'_>) -> ControlFlow<()>,
+    ) -> Option<Result<(), Failure>> {
+        let (messages, _) = decode::messages(datagram);
+        // Others are left over of a dump that failed.
+        for m in messages.iter().filter(|m| m.sequence == self.sequence) {
+            self.torn |= m.flags & NLM_F_DUMP_INTR != 0;
+            match m.kind {
+                NLMSG_DONE | NLMSG_ERROR => {
+                    let code = decode::error_code(m.payload).unwrap_or(0);
+                    return Some(finished(code, self.torn));
+                }
+                NLMSG_OVERRUN => return Some(Err(Failure::Torn)),
+                _ if each(self.heard, m).is_break() => return Some(Ok(())),
+                _ => self.heard += 1,
+            }
+        }
+        None
+    }
+}
+
+/// With this datagram an answer ends.
+fn ends(datagram: &[u8], sequence: u32) -> bool {
+    let (messages, _) = decode::messages(datagram);
+    let ends = |kind| matches!(kind, NLMSG_DONE | NLMSG_ERROR | NLMSG_OVERRUN);
+    messages.iter().any(|m| m.sequence == sequence && ends(m.kind))
 }
 
 /// How a dump ended. A family or a kind of object that this kernel does not have

@@ -3,7 +3,7 @@
 //! Only what forwarding and its reports need is kept of a message.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::hook::{Hook, HookSource, Qdisc, Tcx};
 use super::look::{Number, Switch};
@@ -44,6 +44,29 @@ pub struct Prefix {
     pub addr: IpAddr,
     /// Number of leading bits that count.
     pub len: u8,
+}
+
+impl Prefix {
+    /// The shorter prefix of so many bits that is around this one.
+    #[must_use]
+    pub fn cut(self, len: u8) -> Self {
+        let gone = u32::from(Family::of(self.addr).bits().saturating_sub(len));
+        let addr = match self.addr {
+            IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits() & u32::MAX.unbounded_shl(gone)).into(),
+            IpAddr::V6(a) => {
+                Ipv6Addr::from_bits(a.to_bits() & u128::MAX.unbounded_shl(gone)).into()
+            }
+        };
+        Self { addr, len }
+    }
+
+    /// The other one is inside of it, or the same.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.len <= other.len
+            && self.addr.is_ipv4() == other.addr.is_ipv4()
+            && other.cut(self.len).addr == self.cut(self.len).addr
+    }
 }
 
 impl fmt::Display for Prefix {

@@ -37,7 +37,7 @@
 //! # Reading
 //!
 //! Requests and answers are framed by `netlink-packet-core`. Attributes are read
-//! by our own short reader over its iterator, for three reasons: an attribute that
+//! by our own short reader, for three reasons: an attribute that
 //! we have no use for must not cost us the message that carries it (a route with
 //! an unknown kind of tunnel is still a route that hides a shorter one); malformed
 //! bytes must not panic; and netconf and next-hop objects have no other reader.
@@ -69,7 +69,7 @@ use crate::sys;
 pub use crate::sys::ethtool::Channels;
 pub use around::{LOOK_AROUND, look_around};
 pub use decode::{Tally, decode};
-pub use dump::dump;
+pub use dump::{Told, dump};
 pub use event::*;
 pub use hook::{Hook, HookSource, Qdisc, Tcx};
 pub(crate) use hook::{INGRESS, ROOT};

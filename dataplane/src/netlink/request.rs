@@ -39,6 +39,13 @@ pub(super) struct Dump {
     head: usize,
 }
 
+impl Dump {
+    /// The family, if it is routes.
+    pub(super) fn routes(self) -> Option<Family> {
+        self.family.filter(|_| self.rtm == rtm::ROUTE)
+    }
+}
+
 /// Everything, in the order that the module's head asks for: links and next-hop
 /// objects, whose dumps wait for the kernel's lock, before routes.
 pub(super) const DUMPS: [Dump; 13] = [

@@ -127,7 +127,7 @@ impl Reader {
         loop {
             self.monitor.forget();
             let netns = self.netns.clone();
-            let dumped = spawn_blocking(move || netlink::dump(&netns)).await;
+            let dumped = spawn_blocking(move || Mirror::of(&netns)).await;
             let mirror = match dumped {
                 Ok(dumped) => over(dumped, &mut self.monitor)?,
                 Err(e) => std::panic::resume_unwind(e.into_panic()),
@@ -144,11 +144,17 @@ impl Reader {
 /// What was dumped, with what changed meanwhile. [`Mirror::lost`]: it has to be dumped
 /// again.
 fn over(
-    dumped: Result<Vec<Event>, netlink::Error>,
+    dumped: Result<Mirror, netlink::Error>,
     monitor: &mut Monitor,
 ) -> Result<Mirror, netlink::Error> {
     match dumped {
-        Ok(dumped) => Ok(Mirror::from_dump_and(dumped, monitor.queued()?)),
+        Ok(mut mirror) => {
+            for event in monitor.queued()? {
+                // All of it is new to whoever gets it.
+                let _ = mirror.apply(event);
+            }
+            Ok(mirror)
+        }
         Err(netlink::Error::Unsteady { .. }) => Ok(Mirror { lost: true, ..Mirror::default() }),
         Err(e) => Err(e),
     }
@@ -158,7 +164,7 @@ fn over(
 /// read, it is dumped again while the kernel forwards.
 pub(super) fn subscribe_and_dump(netns: &Arc<Netns>) -> Result<(Monitor, Mirror), control::Error> {
     let mut monitor = Monitor::open(netns)?;
-    let mirror = over(netlink::dump(netns), &mut monitor)?;
+    let mirror = over(Mirror::of(netns), &mut monitor)?;
     Ok((monitor, mirror))
 }
 

@@ -57,7 +57,12 @@ pub(super) fn explain(control: &Control, mut packet: Question) -> Result<Explana
     let differences = match &egress {
         Some(way) => {
             let route = place.route(packet.dst, table(&place, family, &trace));
-            compare::compare(way, route, others(&place, family, &trace).as_deref(), &answer)
+            compare::compare(
+                way,
+                route.as_ref(),
+                others(&place, family, &trace).as_deref(),
+                &answer,
+            )
         }
         None => Vec::new(),
     };

@@ -1,6 +1,6 @@
 //! `bench changes`: how soon a change of a route in the kernel is a change in what is
-//! forwarded, with so many routes there; what loading them takes; and what a storm of
-//! changes does.
+//! forwarded, with so many routes there; what loading them takes; what changes that may
+//! concern all of them take; and what a storm of changes does.
 //!
 //! ```text
 //!  host A ── router ── host B, which is 16 routers by their Ethernet addresses
@@ -12,6 +12,7 @@
 mod kernel;
 mod single;
 mod storm;
+mod wide;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -179,6 +180,8 @@ pub(crate) fn changes(args: &Args) -> Result<()> {
 
     say("single changes, nsplane forwarding");
     let by_nsplane = single::measure(&lab, &mut kernel, args.singles)?;
+    say("changes that may concern all routes");
+    let wide = wide::measure(&lab, &mut kernel)?;
     say(&format!("{} changes a second for {} s", args.rate, args.seconds));
     let storm = storm::run(&lab, &mut kernel, &nsplane, &all[0], args)?;
     let after = own_kib(&nsplane)?;
@@ -186,6 +189,7 @@ pub(crate) fn changes(args: &Args) -> Result<()> {
 
     println!("{}", load.lines());
     println!("{}", single::lines(&by_kernel, &by_nsplane));
+    println!("{}", wide::lines(&wide));
     println!("{}", storm.lines(after));
     Ok(())
 }

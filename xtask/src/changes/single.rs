@@ -9,7 +9,7 @@ use super::kernel::{Kernel, Route};
 use super::{Lab, gateway, gateway_mac};
 
 /// Between two packets: what times are known to.
-const PACE: Duration = Duration::from_micros(100);
+pub(super) const PACE: Duration = Duration::from_micros(100);
 
 /// Replaces a route so many times while packets go by it. Returns the times from the start
 /// of the request to the first packet that takes the new way, sorted.

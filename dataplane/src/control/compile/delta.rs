@@ -1,34 +1,31 @@
-//! Single prefixes whose routes changed, without a look at the others.
+//! Single prefixes that may have changed, without a look at the others.
 //!
-//! What a prefix means depends on its own routes, and on these of others:
+//! What a prefix means depends on these things:
 //!
 //! | what | depends on | so |
 //! |---|---|---|
-//! | where it leads | its best routes, next-hop objects, devices, neighbours' family | others than routes: all of the family is made anew |
-//! | whether it is seen | prefixes of earlier tables around it ([`super::effective`]) | it is looked for in those; they are the local table, and small |
-//! | whether it hides others | prefixes of later tables inside of it | with any there, all is made anew |
+//! | where it leads | its best routes, next-hop objects, devices, settings | where others than routes changed, sets of routes are looked at again ([`super::classes`]); the prefixes whose sets lead elsewhere are looked at one by one |
+//! | whether it is seen | prefixes of earlier tables around it ([`super::effective`]) | they are looked for by their lengths |
+//! | whether it hides others | prefixes of later tables inside of it | those are looked at too |
 //! | what the XDP program must know | whether the prefix around it is the kernel's; what is inside, whether it is itself | a prefix that changes hands with others inside: all is made anew |
 //! | lines of the ledger | itself | counted by prefix ([`super::kept`]) |
-//!
-//! A change in the local table makes all anew: whose address a packet goes to decides
-//! before any route does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashSet;
 
-use super::effective::{contains, passed_anyway};
+use super::classes::Moved;
+use super::effective::{Entry, is_local, passed_anyway};
 use super::policy::{self, Rules};
-use super::{Compiler, KernelRoute};
-use crate::control::mirror::{Dirty, TABLE_LOCAL};
-use crate::netlink::{Event, Family, Prefix, Route};
-use crate::tables::NextHop;
+use super::{Compiler, replace};
+use crate::control::mirror::{Dirty, Mirror, SetId, TABLE_LOCAL};
+use crate::netlink::{Event, Family, Prefix};
 use crate::tables::fib::{Rib4, Rib6};
 
 /// As many prefixes are looked at one by one, however few the table has.
 const FEW: usize = 1024;
 
-/// Prefixes whose routes changed, and nothing else of the family's.
+/// Prefixes whose routes changed.
 #[derive(Clone, Debug, Default)]
 pub struct Touched {
     v4: Vec<(u32, Prefix)>,
@@ -45,15 +42,29 @@ impl Touched {
         }
     }
 
-    /// Notes what an event named, if that is all that it changed: false, if not.
-    pub fn note(&mut self, named: Option<(u32, Prefix)>, changed: Dirty) -> bool {
-        let Some((table, prefix)) = named else { return false };
-        let family = Family::of(prefix.addr);
-        if table == TABLE_LOCAL || !changed.is_one_route(family) {
-            return false;
+    /// Notes the prefixes that an event changed: the one that it named, and those that the
+    /// mirror names. Returns what changed beside them.
+    pub fn note(
+        &mut self,
+        named: Option<(u32, Prefix)>,
+        changed: Dirty,
+        mirror: &mut Mirror,
+    ) -> Dirty {
+        let mut rest = changed;
+        for family in [Family::V4, Family::V6] {
+            if changed.has_routes(family)
+                && let Some(silent) = mirror.routes.take_silent(family)
+            {
+                self.of_mut(family).extend(silent);
+                rest = rest.without_routes(family);
+            }
         }
-        self.of_mut(family).push((table, prefix));
-        true
+        if let Some((table, prefix)) = named
+            && changed.has_routes(Family::of(prefix.addr))
+        {
+            self.of_mut(Family::of(prefix.addr)).push((table, prefix));
+        }
+        rest
     }
 
     /// There are none.
@@ -62,12 +73,14 @@ impl Touched {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Those of a family: table and prefix, in order, each once.
+    /// Some are of the local table.
+    pub(super) fn any_local(&self) -> bool {
+        self.v4.iter().chain(&self.v6).any(|(table, _)| *table == TABLE_LOCAL)
+    }
+
+    /// Those of a family: table and prefix.
     pub(super) fn take(&mut self, family: Family) -> Vec<(u32, Prefix)> {
-        let mut all = std::mem::take(self.of_mut(family));
-        all.sort_unstable();
-        all.dedup();
-        all
+        std::mem::take(self.of_mut(family))
     }
 
     fn of_mut(&mut self, family: Family) -> &mut Vec<(u32, Prefix)> {
@@ -128,154 +141,167 @@ fn addr<A: OfFamily>(prefix: Prefix) -> A {
 table!(Rib4, V4, Ipv4Addr);
 table!(Rib6, V6, Ipv6Addr);
 
-/// Prefixes of tables that are looked into earlier.
-struct Earlier {
-    single: HashSet<IpAddr>,
-    wide: Vec<Prefix>,
+/// What of a family may have changed, though not all of it.
+pub(super) struct Change<'a> {
+    pub(super) touched: Vec<(u32, Prefix)>,
+    /// More than routes changed; sets of routes were looked at again.
+    pub(super) ways: bool,
+    pub(super) moved: &'a Moved,
 }
 
-impl Earlier {
-    fn hides(&self, family: Family, prefix: Prefix) -> bool {
-        (prefix.len == family.bits() && self.single.contains(&prefix.addr))
-            || self.wide.iter().any(|wide| contains(*wide, prefix))
+impl Change<'_> {
+    /// There is something to be looked at.
+    pub(super) fn any(&self) -> bool {
+        self.ways || !self.touched.is_empty()
     }
 }
 
 impl Compiler<'_> {
-    /// Looks at single prefixes again. True: something came out differently. None: all of
-    /// the family has to be made anew.
+    /// Looks at single prefixes again. Something: whether any came out differently. None:
+    /// all of the family has to be made anew.
     pub(super) fn delta<T: Table>(
         &mut self,
         family: Family,
-        touched: &[(u32, Prefix)],
+        change: Change<'_>,
         routes: &mut T,
     ) -> Option<bool> {
-        if touched.len() > FEW.max(routes.len() / 4) {
-            return None;
-        }
+        let stays = self.out.ledger.stays(family);
         let rules = policy::rules(self.mirror, family, |name| self.port_named(name));
         let Rules::Tables(tables) = rules else { return None };
-        let rank = |table: &u32| tables.iter().position(|t| t == table);
-        let Some(first) = touched.iter().filter_map(|(table, _)| rank(table)).min() else {
-            // No packet's way leads there.
-            return Some(false);
-        };
-        if touched.iter().filter_map(|(table, _)| rank(table)).any(|r| r != first) {
+        if tables != self.out.state(family).looked || stays != *self.out.stays_with_kernel(family) {
             return None;
         }
-        let later = tables[first + 1..].iter();
-        if later.flat_map(|t| self.mirror.routes.of(*t, family)).next().is_some() {
-            return None;
+        let most = FEW.max(routes.len() / 4);
+        let Change { mut touched, ways, moved } = change;
+        self.add_moved(family, &tables, moved.of(family), most, &mut touched)?;
+        let local = touched.iter().any(|(table, _)| *table == TABLE_LOCAL);
+        let look = self.around_touched(&tables, &mut touched, most)?;
+        if ways || local {
+            let locals = self.locals(family);
+            self.maps |= replace(&mut self.out.locals, locals);
         }
-        let earlier = self.earlier(family, &tables[..first])?;
-        let mut kept = std::mem::take(self.out.kept_mut(family));
-        let stays = self.out.ledger.stays(family).is_some();
+        self.keep_anew(family, &tables, &touched);
         let mut changed = false;
-        for (table, prefix) in touched {
-            if rank(table).is_none() {
-                continue;
-            }
-            kept.forget(*table, *prefix);
-            let found: Vec<&Route> = self.mirror.routes.at(*table, *prefix).collect();
-            let next_hop = if found.is_empty() {
-                None
-            } else {
-                Some(self.in_one_table(family, &found, &mut kept))
-            };
-            // What earlier tables hide they hid before: no packet's way leads there.
-            if !stays && !earlier.hides(family, *prefix) {
-                changed |= self.put(family, *prefix, next_hop, routes)?;
-            }
+        for prefix in look {
+            // What the kernel has whole is nobody's here.
+            let found = if stays.is_some() { None } else { self.effective(&tables, prefix) };
+            changed |= self.put(family, prefix, found, routes)?;
         }
-        self.out.ledger.set_routes(family, kept.entries(family));
-        *self.out.kept_mut(family) = kept;
         Some(changed)
     }
 
-    /// None: there are so many that looking through them is as good as making all anew.
-    fn earlier(&self, family: Family, tables: &[u32]) -> Option<Earlier> {
-        let mut earlier = Earlier { single: HashSet::new(), wide: Vec::new() };
-        for route in tables.iter().flat_map(|t| self.mirror.routes.of(*t, family)) {
-            if route.dst.len == family.bits() {
-                earlier.single.insert(route.dst.addr);
-            } else if earlier.wide.last() != Some(&route.dst) {
-                earlier.wide.push(route.dst);
+    /// Adds the prefixes of sets that lead elsewhere now. None: they are too many.
+    fn add_moved(
+        &self,
+        family: Family,
+        tables: &[u32],
+        moved: &HashSet<SetId>,
+        most: usize,
+        touched: &mut Vec<(u32, Prefix)>,
+    ) -> Option<()> {
+        if !moved.is_empty() {
+            for table in tables {
+                let all = self.mirror.routes.prefixes(*table, family);
+                let here = all.filter(|(_, set)| moved.contains(set));
+                touched.extend(here.take(most + 1).map(|(prefix, _)| (*table, prefix)));
             }
-            if earlier.wide.len() > FEW || earlier.single.len() > 16 * FEW {
+        }
+        (touched.len() <= most).then_some(())
+    }
+
+    /// The prefixes to look at: those touched, and those of later tables inside of them; in
+    /// order, each once. None: they are too many.
+    fn around_touched(
+        &self,
+        tables: &[u32],
+        touched: &mut Vec<(u32, Prefix)>,
+        most: usize,
+    ) -> Option<Vec<Prefix>> {
+        touched.sort_unstable();
+        touched.dedup();
+        // No packet's way leads to other tables.
+        touched.retain(|(table, _)| tables.contains(table));
+        let mut look = Vec::with_capacity(touched.len());
+        for (table, prefix) in touched.iter() {
+            look.push(*prefix);
+            for later in tables.iter().skip_while(|t| *t != table).skip(1) {
+                let room = (most + 1).saturating_sub(look.len());
+                look.extend(self.mirror.routes.inside(*later, *prefix).take(room));
+            }
+        }
+        look.sort_unstable();
+        look.dedup();
+        (look.len() <= most).then_some(look)
+    }
+
+    /// Has the ledger's lines say what is true of prefixes now.
+    fn keep_anew(&mut self, family: Family, tables: &[u32], touched: &[(u32, Prefix)]) {
+        let mut kept = std::mem::take(&mut self.out.state_mut(family).kept);
+        for (table, prefix) in touched {
+            kept.forget(*table, *prefix);
+            if let Some(set) = self.mirror.routes.id_at(*table, *prefix) {
+                let class = self.class(family, *table, set);
+                kept.count(class.item, *table, *prefix);
+            }
+        }
+        debug_assert!(touched.iter().all(|(t, _)| tables.contains(t)), "nobody looks there");
+        self.out.ledger.set_routes(family, kept.entries(family));
+        self.out.state_mut(family).kept = kept;
+    }
+
+    /// A prefix of the first table that has it, unless an earlier one's is around it.
+    fn effective(&self, tables: &[u32], prefix: Prefix) -> Option<Entry> {
+        for (rank, &table) in tables.iter().enumerate() {
+            if let Some(set) = self.mirror.routes.id_at(table, prefix) {
+                return Some(Entry { prefix, rank, table, set });
+            }
+            if self.mirror.routes.is_inside(table, prefix) {
                 return None;
             }
         }
-        Some(earlier)
+        None
     }
 
-    /// Puts a prefix's next hop where it belongs. True: it had another.
+    /// Puts a prefix where it belongs. True: it led elsewhere.
     fn put<T: Table>(
         &mut self,
         family: Family,
         prefix: Prefix,
-        next_hop: Option<NextHop>,
+        found: Option<Entry>,
         routes: &mut T,
     ) -> Option<bool> {
-        let index = next_hop.map(|next_hop| self.hops.index(next_hop, 0));
-        let before = routes.get(prefix);
-        if index == before {
-            return Some(false);
-        }
+        let index = found.map(|e| self.class(family, e.table, e.set).index);
         if !passed_anyway(prefix) {
             let around = self.is_kernels_around(prefix);
-            let of = |index: Option<u32>| index.map_or(around, |i| !self.hops.get(i).is_ours());
-            let (was, is) = (of(before), of(index));
-            if was != is {
-                if prefix.len != family.bits() && routes.has_inside(prefix) {
-                    return None;
-                }
-                let listed = index.is_some() && is != around;
-                self.list(prefix, listed.then_some(is));
+            let was = self.out.kernel_routes.get(&prefix).copied().unwrap_or(around);
+            let single = found.as_ref().is_some_and(is_local);
+            let own = index.filter(|_| !single).map(|i| !self.hops.get(i).is_ours());
+            let is = own.unwrap_or(around);
+            if was != is && prefix.len != family.bits() && routes.has_inside(prefix) {
+                return None;
             }
+            self.list(prefix, own.filter(|own| *own != around));
         }
-        routes.set(prefix, index);
-        Some(true)
+        let changed = index != routes.get(prefix);
+        if changed {
+            routes.set(prefix, index);
+        }
+        Some(changed)
     }
 
     /// Packets of the prefix would be the kernel's, were it not there itself.
     fn is_kernels_around(&self, prefix: Prefix) -> bool {
-        let list = &self.out.kernel_routes;
-        if list.is_empty() {
-            return false;
-        }
-        (0..prefix.len)
-            .rev()
-            .find_map(|len| Some(list[at(list, shorter(prefix, len)).ok()?].kernel))
-            == Some(true)
+        let told = &self.out.kernel_routes;
+        let mut outer = (0..prefix.len).rev().map(|len| prefix.cut(len));
+        !told.is_empty() && outer.find_map(|p| told.get(&p)).copied().unwrap_or_default()
     }
 
     /// Has the program told whose a prefix is, or no more told.
     fn list(&mut self, prefix: Prefix, kernel: Option<bool>) {
-        let list = &mut self.out.kernel_routes;
-        match (at(list, prefix), kernel) {
-            (Ok(at), Some(kernel)) => list[at].kernel = kernel,
-            (Ok(at), None) => drop(list.remove(at)),
-            (Err(at), Some(kernel)) => list.insert(at, KernelRoute { prefix, kernel }),
-            (Err(_), None) => {}
-        }
+        let before = match kernel {
+            Some(kernel) => self.out.kernel_routes.insert(prefix, kernel),
+            None => self.out.kernel_routes.remove(&prefix),
+        };
+        self.maps |= before != kernel;
     }
-}
-
-/// Where a prefix is in the list, or belongs: IPv4's before IPv6's, each in order.
-fn at(list: &[KernelRoute], prefix: Prefix) -> Result<usize, usize> {
-    list.binary_search_by_key(&prefix, |r| r.prefix)
-}
-
-fn shorter(prefix: Prefix, len: u8) -> Prefix {
-    let addr = match prefix.addr {
-        IpAddr::V4(a) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
-            Ipv4Addr::from_bits(a.to_bits() & mask).into()
-        }
-        IpAddr::V6(a) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
-            Ipv6Addr::from_bits(a.to_bits() & mask).into()
-        }
-    };
-    Prefix { addr, len }
 }

@@ -1,12 +1,11 @@
 //! The one table that the kernel's tables amount to, where its rules look into one after
 //! the other for every packet.
 
+use std::iter::Peekable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::KernelRoute;
-use crate::control::mirror::{Mirror, TABLE_LOCAL};
-use crate::netlink::{Family, Prefix, Route};
-use crate::tables::NextHop;
+use crate::control::mirror::{Mirror, SetId, TABLE_LOCAL};
+use crate::netlink::{Family, Prefix};
 
 /// A prefix, its address's bits at the top. Ordered so that a prefix comes before
 /// those inside of it, and those before its neighbour.
@@ -46,109 +45,80 @@ fn mask(len: u8) -> u128 {
     }
 }
 
-struct Entry {
-    bits: Bits,
+/// A prefix of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) prefix: Prefix,
     /// Which table, in the order of lookup.
-    rank: u16,
-    /// A single address of the local table.
-    local: bool,
-    next_hop: NextHop,
+    pub(super) rank: usize,
+    /// The table.
+    pub(super) table: u32,
+    /// Its routes.
+    pub(super) set: SetId,
 }
 
-/// The routes of one family that can match at all, each prefix once.
-pub(super) struct Effective {
+/// The prefixes of all tables, each before those inside of it, of equal ones that of the
+/// earliest table first.
+pub(super) fn prefixes<'a>(
+    mirror: &'a Mirror,
     family: Family,
-    entries: Vec<Entry>,
+    tables: &'a [u32],
+) -> impl Iterator<Item = Entry> + 'a {
+    let of = |(rank, table): (usize, &'a u32)| {
+        let all = mirror.routes.prefixes(*table, family);
+        all.map(move |(prefix, set)| Entry { prefix, rank, table: *table, set }).peekable()
+    };
+    let mut each: Vec<Peekable<_>> = tables.iter().enumerate().map(of).collect();
+    std::iter::from_fn(move || {
+        let firsts = each.iter_mut().enumerate();
+        let firsts = firsts.filter_map(|(at, all)| Some((all.peek()?.prefix, at)));
+        let (_, at) = firsts.min()?;
+        each[at].next()
+    })
 }
 
-impl Effective {
-    /// Merges the tables; `decide` says what becomes of one prefix of one table.
-    pub(super) fn of(
-        mirror: &Mirror,
-        family: Family,
-        tables: &[u32],
-        mut decide: impl FnMut(&[&Route]) -> NextHop,
-    ) -> Self {
-        let mut entries = Vec::new();
-        for (table, rank) in tables.iter().zip(0_u16..) {
-            each_prefix(mirror, family, *table, |routes| {
-                let dst = routes[0].dst;
-                let local = *table == TABLE_LOCAL && dst.len == family.bits();
-                let bits = Bits::of(dst);
-                entries.push(Entry { bits, rank, local, next_hop: decide(routes) });
-            });
-        }
-        entries.sort_by_key(|e| (e.bits, e.rank));
-        drop_hidden(&mut entries);
-        Self { family, entries }
-    }
-
-    /// All of them, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Prefix, NextHop)> {
-        self.entries.iter().map(|e| (e.bits.prefix(self.family), e.next_hop))
-    }
-
-    /// The least list by whose longest match the kernel's prefixes are told from
-    /// ours: a prefix is named only where it differs from the one around it.
-    pub(super) fn kernel_routes(&self) -> Vec<KernelRoute> {
-        let mut out = Vec::new();
-        let mut around: Vec<(Bits, bool)> = Vec::new();
-        for e in &self.entries {
-            let prefix = e.bits.prefix(self.family);
-            if e.local || passed_anyway(prefix) {
-                continue;
-            }
-            while around.last().is_some_and(|(bits, _)| !bits.contains(e.bits)) {
-                around.pop();
-            }
-            let kernel = !e.next_hop.is_ours();
-            if kernel != around.last().is_some_and(|(_, kernel)| *kernel) {
-                out.push(KernelRoute { prefix, kernel });
-            }
-            around.push((e.bits, kernel));
-        }
-        out
-    }
+/// What is hidden by an earlier table's prefix, and whose packets are, while prefixes are
+/// gone through in their order.
+#[derive(Default)]
+pub(super) struct Around {
+    seen: Vec<(Bits, usize)>,
+    owners: Vec<(Bits, bool)>,
 }
 
-/// Calls `each` with the routes of each prefix of a table: one at least, the prefixes in
-/// their order.
-pub(super) fn each_prefix(
-    mirror: &Mirror,
-    family: Family,
-    table: u32,
-    mut each: impl FnMut(&[&Route]),
-) {
-    let mut here: Vec<&Route> = Vec::new();
-    let mut routes = mirror.routes.of(table, family).peekable();
-    while let Some(route) = routes.next() {
-        here.push(route);
-        if routes.peek().is_none_or(|next| next.dst != route.dst) {
-            each(&here);
-            here.clear();
-        }
-    }
-}
-
-/// Drops what an earlier table's prefix hides: an equal one, or one around it.
-fn drop_hidden(entries: &mut Vec<Entry>) {
-    let mut around: Vec<(Bits, u16)> = Vec::new();
-    entries.retain(|e| {
-        while around.last().is_some_and(|(bits, _)| !bits.contains(e.bits)) {
-            around.pop();
+impl Around {
+    /// An earlier table's prefix hides it: an equal one, or one around it.
+    pub(super) fn hides(&mut self, entry: &Entry) -> bool {
+        let bits = Bits::of(entry.prefix);
+        while self.seen.last().is_some_and(|(outer, _)| !outer.contains(bits)) {
+            self.seen.pop();
         }
         // What was kept around it is of the earliest table there is.
-        if around.last().is_some_and(|(_, rank)| *rank < e.rank) {
+        if self.seen.last().is_some_and(|(_, rank)| *rank < entry.rank) {
+            return true;
+        }
+        self.seen.push((bits, entry.rank));
+        false
+    }
+
+    /// Takes note of whose the packets of a prefix are that is not hidden. True: the XDP
+    /// program has to be told, since those of the prefix around it are not.
+    pub(super) fn is_told(&mut self, entry: &Entry, kernel: bool) -> bool {
+        if is_local(entry) || passed_anyway(entry.prefix) {
             return false;
         }
-        around.push((e.bits, e.rank));
-        true
-    });
+        let bits = Bits::of(entry.prefix);
+        while self.owners.last().is_some_and(|(outer, _)| !outer.contains(bits)) {
+            self.owners.pop();
+        }
+        let around = self.owners.last().is_some_and(|(_, kernel)| *kernel);
+        self.owners.push((bits, kernel));
+        kernel != around
+    }
 }
 
-/// One prefix is inside of another, or the same.
-pub(super) fn contains(outer: Prefix, inner: Prefix) -> bool {
-    Bits::of(outer).contains(Bits::of(inner))
+/// A single address of the local table: the program has a map of them.
+pub(super) fn is_local(entry: &Entry) -> bool {
+    entry.table == TABLE_LOCAL && entry.prefix.len == Family::of(entry.prefix.addr).bits()
 }
 
 /// All of the prefix is passed by the XDP program for its addresses alone.

@@ -48,6 +48,20 @@ impl Hops {
         })
     }
 
+    /// Gives a number that no condition goes with another meaning. True: it had another.
+    pub(super) fn mean(&mut self, index: u32, next_hop: NextHop) -> bool {
+        let Some(meant) = self.next_hops.get_mut(index as usize) else { return false };
+        let before = std::mem::replace(meant, next_hop);
+        if before == next_hop {
+            return false;
+        }
+        if self.indices.get(&(before, 0)) == Some(&index) {
+            self.indices.remove(&(before, 0));
+        }
+        self.indices.entry((next_hop, 0)).or_insert(index);
+        true
+    }
+
     /// The next hop with a number.
     pub(super) fn get(&self, index: u32) -> NextHop {
         self.next_hops.get(index as usize).copied().unwrap_or(NextHop::Kernel)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::ledger::Entry;
 use crate::control::mirror::TABLE_LOCAL;
-use crate::netlink::{Family, Prefix, Route};
+use crate::netlink::{Family, Prefix};
 
 /// By the item that they are of: which prefixes, and of which table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,14 +15,14 @@ pub(super) struct Kept {
 
 impl Kept {
     /// A prefix is of an item. Those of the local table are what every namespace has.
-    pub(super) fn count(&mut self, item: &'static str, routes: &[&Route]) {
-        let Some(route) = routes.first().filter(|r| r.table != TABLE_LOCAL) else { return };
+    pub(super) fn count(&mut self, item: Option<&'static str>, table: u32, dst: Prefix) {
+        let Some(item) = item.filter(|_| table != TABLE_LOCAL) else { return };
         // So has every device its link-local and multicast routes, which nobody crosses.
-        let Prefix { addr, len } = route.dst;
+        let Prefix { addr, len } = dst;
         if addr.is_multicast() || (addr.is_ipv6() && is_link_local(addr) && len >= 10) {
             return;
         }
-        self.items.entry(item).or_default().insert((route.dst, route.table));
+        self.items.entry(item).or_default().insert((dst, table));
     }
 
     /// Whatever kept the prefix: it is to be looked at again.

@@ -6,7 +6,6 @@
 //! rate. What routes refuse makes a destination the kernel's only where nothing else is
 //! there: to refuse them, a limited rate is enough.
 
-use super::KernelRoute;
 use super::effective::{Bits, passed_anyway};
 use super::policy::{Does, Step};
 use crate::control::mirror::TABLE_LOCAL;
@@ -52,7 +51,7 @@ impl<'a> KernelMap<'a> {
     }
 
     /// The least list by whose longest match the kernel's prefixes are told from ours.
-    pub(super) fn kernel_routes(mut self) -> Vec<KernelRoute> {
+    pub(super) fn kernel_routes(mut self) -> Vec<(Prefix, bool)> {
         self.entries.sort_by_key(|e| e.0);
         let mut out = Vec::new();
         let mut around: Vec<(Bits, Vec<Found>, bool)> = Vec::new();
@@ -80,7 +79,7 @@ impl<'a> KernelMap<'a> {
                 continue;
             }
             if kernel != outer {
-                out.push(KernelRoute { prefix, kernel });
+                out.push((prefix, kernel));
             }
             around.push((bits, found, kernel));
         }

@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::effective::{Effective, each_prefix};
+use hashbrown::HashMap;
+
+use super::classes::{Classes, Led};
+use super::effective::{self, Around};
 use super::kept::Kept;
 use super::kernel_map::KernelMap;
 use super::policy::{self, Asks, Does, Rules, Step};
-use super::ways::Way;
-use super::{Compiler, KernelRoute, replace};
-use crate::control::mirror::TABLE_LOCAL;
-use crate::netlink::{Family, Hop, NextHopKind, Prefix, Route, RouteKind, Suppress};
+use super::{Compiler, replace};
+use crate::control::mirror::{Alias, SetId, TABLE_LOCAL};
+use crate::netlink::{Family, Hop, NextHopKind, Prefix, RouteKind, Suppress};
 use crate::tables::NextHop;
 use crate::tables::policy::{Action, Rule};
 
@@ -69,41 +71,44 @@ pub struct Policy<A> {
 pub(super) struct Made<A> {
     pub(super) routes: Routes<A>,
     pub(super) policy: Option<Policy<A>>,
-    pub(super) kernel_routes: Vec<KernelRoute>,
+    /// In order.
+    pub(super) kernel_routes: Vec<(Prefix, bool)>,
 }
 
 impl Compiler<'_> {
-    /// One family's routes, local addresses, and what the XDP program must know. True: the
-    /// latter two changed.
-    pub(super) fn routes<A: Number>(&mut self, family: Family, stays: bool) -> (Made<A>, bool) {
+    /// One family's routes, local addresses, and what the XDP program must know.
+    pub(super) fn routes<A: Number>(&mut self, family: Family, stays: bool) -> Made<A> {
         let mut kept = Kept::default();
         let rules = policy::rules(self.mirror, family, |name| self.port_named(name));
-        let mut made = match rules {
-            Rules::Tables(tables) => self.merged(family, &tables, &mut kept),
-            Rules::Steps(steps) => self.apart(family, &steps, &mut kept),
+        self.out.state_mut(family).classes = Classes::default();
+        let (mut made, looked) = match rules {
+            Rules::Tables(tables) => (self.merged(family, &tables, &mut kept), tables),
+            Rules::Steps(steps) => (self.apart(family, &steps, &mut kept), Vec::new()),
         };
+        self.out.state_mut(family).looked = looked;
         self.out.ledger.set_routes(family, kept.entries(family));
-        *self.out.kept_mut(family) = kept;
+        self.out.state_mut(family).kept = kept;
         if stays {
             made = Made { routes: Vec::new(), policy: None, kernel_routes: Vec::new() };
         }
         let locals = self.locals(family);
-        let mut changed = replace(&mut self.out.locals, locals);
-        let of_family = |addr: &IpAddr| Family::of(*addr) == family;
-        let others = self.out.kernel_routes.iter().filter(|r| !of_family(&r.prefix.addr));
-        // IPv4's before IPv6's, so that the order says nothing.
-        let at = if family == Family::V4 { made.kernel_routes.len() } else { 0 };
-        let mut kernel_routes = made.kernel_routes.clone();
-        kernel_routes.splice(at..at, others.copied());
-        changed |= replace(&mut self.out.kernel_routes, kernel_routes);
-        (made, changed)
+        self.maps |= replace(&mut self.out.locals, locals);
+        let of_family = |p: &Prefix| Family::of(p.addr) == family;
+        let told = &mut self.out.kernel_routes;
+        let before = told.iter().filter(|(p, _)| of_family(p)).map(|(p, kernel)| (*p, *kernel));
+        if !before.eq(made.kernel_routes.iter().copied()) {
+            self.maps = true;
+            told.retain(|p, _| !of_family(p));
+            told.extend(made.kernel_routes.drain(..));
+        }
+        made
     }
 
     /// The single addresses of the local table, whatever rule leads there, and those of the
     /// other family as they were.
-    fn locals(&self, family: Family) -> BTreeSet<IpAddr> {
-        let exact = self.mirror.routes.of(TABLE_LOCAL, family);
-        let exact = exact.filter(|r| r.dst.len == family.bits()).map(|r| r.dst.addr);
+    pub(super) fn locals(&self, family: Family) -> BTreeSet<IpAddr> {
+        let exact = self.mirror.routes.prefixes(TABLE_LOCAL, family).map(|(dst, _)| dst);
+        let exact = exact.filter(|dst| dst.len == family.bits()).map(|dst| dst.addr);
         let mut locals: BTreeSet<IpAddr> = exact.collect();
         let of_family = |addr: &IpAddr| Family::of(*addr) == family;
         if family == Family::V4 {
@@ -121,46 +126,25 @@ impl Compiler<'_> {
         self.ports.get(&link.ifindex).copied()
     }
 
-    /// Where the prefix of `routes` leads.
-    fn next_hop(&mut self, family: Family, routes: &[&Route], kept: &mut Kept) -> NextHop {
-        match self.way(family, routes) {
-            Way::One(next_hop) => next_hop,
-            Way::Several(group) => {
-                kept.count("balanced", routes);
-                self.hops.group(group)
-            }
-            Way::Kernel(why, next_hop) => {
-                kept.count(why, routes);
-                next_hop
-            }
-        }
-    }
-
-    /// Where it leads in the one table that all amount to.
-    pub(super) fn in_one_table(
-        &mut self,
-        family: Family,
-        routes: &[&Route],
-        kept: &mut Kept,
-    ) -> NextHop {
-        match self.next_hop(family, routes, kept) {
-            // The next table is none of its own any more.
-            NextHop::Throw => {
-                kept.count("refusing", routes);
-                NextHop::Kernel
-            }
-            next_hop => next_hop,
-        }
-    }
-
     fn merged<A: Number>(&mut self, family: Family, tables: &[u32], kept: &mut Kept) -> Made<A> {
         let mirror = self.mirror;
-        let effective =
-            Effective::of(mirror, family, tables, |routes| self.in_one_table(family, routes, kept));
-        let each = effective.iter();
-        let routes = each.map(|(p, hop)| (A::of(p.addr), p.len, self.hops.index(hop, 0)));
-        let routes = routes.collect();
-        Made { routes, policy: None, kernel_routes: effective.kernel_routes() }
+        let mut routes = Vec::with_capacity(mirror.routes.count(family));
+        let mut kernel_routes = Vec::new();
+        let mut around = Around::default();
+        for entry in effective::prefixes(mirror, family, tables) {
+            let class = self.class(family, entry.table, entry.set);
+            kept.count(class.item, entry.table, entry.prefix);
+            if around.hides(&entry) {
+                continue;
+            }
+            let Prefix { addr, len } = entry.prefix;
+            routes.push((A::of(addr), len, class.index));
+            let kernel = !self.hops.get(class.index).is_ours();
+            if around.is_told(&entry, kernel) {
+                kernel_routes.push((entry.prefix, kernel));
+            }
+        }
+        Made { routes, policy: None, kernel_routes }
     }
 
     fn apart<A: Number>(&mut self, family: Family, steps: &[Step], kept: &mut Kept) -> Made<A> {
@@ -178,13 +162,16 @@ impl Compiler<'_> {
         let mut tables = Vec::new();
         for (at, id) in ids.iter().enumerate() {
             let mut routes = Vec::new();
-            each_prefix(mirror, family, *id, |here| {
-                let dst = here[0].dst;
-                let next_hop = self.next_hop(family, here, kept);
-                let (next_hop, met) = self.meets(family, here, next_hop, &conditions);
+            let mut led: HashMap<SetId, Led> = HashMap::new();
+            for (dst, set) in mirror.routes.prefixes(*id, family) {
+                let here = mirror.routes.set(family, set);
+                let (next_hop, item) =
+                    *led.entry(set).or_insert_with(|| self.led(family, *id == TABLE_LOCAL, here));
+                kept.count(item, *id, dst);
+                let (next_hop, met) = self.meets(family, (dst, here), next_hop, &conditions);
                 map.add(at, dst, next_hop, met);
                 routes.push((A::of(dst.addr), dst.len, self.hops.index(next_hop, met)));
-            });
+            }
             tables.push((*id, routes));
         }
         let refuse = self.hops.index(NextHop::Refused, 0);
@@ -202,11 +189,11 @@ impl Compiler<'_> {
     fn meets(
         &self,
         family: Family,
-        routes: &[&Route],
+        (dst, routes): (Prefix, &[Alias]),
         next_hop: NextHop,
         conditions: &[Suppress],
     ) -> (NextHop, u8) {
-        let len = u32::from(routes[0].dst.len);
+        let len = u32::from(dst.len);
         let short = |c: &Suppress| c.prefixlen.is_some_and(|longest| len <= longest);
         let unicast = || routes.iter().all(|r| r.kind == RouteKind::Unicast && !r.unknown);
         match next_hop {
@@ -231,14 +218,14 @@ impl Compiler<'_> {
 
     /// The groups that the devices of a prefix's best route are in, in the order of its
     /// next hops.
-    fn device_groups(&self, routes: &[&Route]) -> Vec<u32> {
+    fn device_groups(&self, routes: &[Alias]) -> Vec<u32> {
         let Some(route) = routes.iter().min_by_key(|r| r.priority) else { return Vec::new() };
         let hops = self.hops_of(route);
         let group = |h: Hop| Some(self.mirror.links.get(&h.oif?)?.group);
         hops.into_iter().filter_map(group).collect()
     }
 
-    fn hops_of(&self, route: &Route) -> Vec<Hop> {
+    fn hops_of(&self, route: &Alias) -> Vec<Hop> {
         let object = |id: u32| self.mirror.nexthops.get(&id);
         match route.nexthop.and_then(object).map(|o| &o.kind) {
             Some(NextHopKind::Hop(hop)) => vec![*hop],

@@ -1,10 +1,10 @@
 //! Which next hop a prefix of one table has. A pure function of the mirror, the ports
-//! and the prefix's own routes.
+//! and the prefix's own routes, wherever it is.
 
 use super::Compiler;
-use crate::control::mirror::TABLE_LOCAL;
+use crate::control::mirror::Alias;
 use crate::id::PortId;
-use crate::netlink::{Family, Hop, Link, NextHopKind, Number, Route, RouteKind};
+use crate::netlink::{Family, Hop, Link, NextHopKind, Number, RouteKind};
 use crate::tables::NextHop;
 use crate::tables::multipath::{Fields, Group, How, Member, bounds};
 
@@ -23,8 +23,9 @@ pub(super) enum Way {
 type Out = Result<Member, (&'static str, NextHop)>;
 
 impl Compiler<'_> {
-    /// Where packets go that match the prefix of `routes`, all of one table.
-    pub(super) fn way(&self, family: Family, routes: &[&Route]) -> Way {
+    /// Where packets go that match a prefix with these routes, in the local table or in
+    /// another.
+    pub(super) fn way(&self, family: Family, local: bool, routes: &[Alias]) -> Way {
         let kernel = |why| Way::Kernel(why, NextHop::Kernel);
         // Routes that are for some packets only, or carry what we do not know,
         // make the choice between all of the prefix the kernel's.
@@ -43,7 +44,7 @@ impl Compiler<'_> {
             return kernel("multipath");
         }
         match route.kind {
-            RouteKind::Unicast if route.table != TABLE_LOCAL => {}
+            RouteKind::Unicast if !local => {}
             RouteKind::Throw => return Way::One(NextHop::Throw),
             kind if refuses(kind) => return Way::Kernel("refusing", NextHop::Refused),
             _ => return kernel("refusing"),
@@ -54,7 +55,7 @@ impl Compiler<'_> {
         self.follow(family, route)
     }
 
-    fn follow(&self, family: Family, route: &Route) -> Way {
+    fn follow(&self, family: Family, route: &Alias) -> Way {
         let object = |id: &u32| self.mirror.nexthops.get(id).map(|o| &o.kind);
         match (route.nexthop, route.hops.as_slice()) {
             (Some(id), _) => match object(&id) {
@@ -68,7 +69,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn one(&self, family: Family, route: &Route, hop: Hop) -> Way {
+    fn one(&self, family: Family, route: &Alias, hop: Hop) -> Way {
         match self.out(family, route, hop) {
             Ok(Member { port, gateway, mtu, .. }) => {
                 Way::One(NextHop::Forward { port, gateway, mtu })
@@ -78,7 +79,7 @@ impl Compiler<'_> {
     }
 
     /// A group of objects. Its members are alive: the kernel takes the others out.
-    fn group(&self, family: Family, route: &Route, members: &[(u32, u16)]) -> Way {
+    fn group(&self, family: Family, route: &Alias, members: &[(u32, u16)]) -> Way {
         let hop = |&(id, weight): &(u32, u16)| {
             let hop = self.mirror.nexthops.get(&id)?.hop()?;
             Some(Hop { weight, ..hop })
@@ -94,7 +95,7 @@ impl Compiler<'_> {
 
     /// Several next hops of the route's own. Those of devices that are down are dead, and
     /// live again with their device.
-    fn several(&self, family: Family, route: &Route, hops: &[Hop]) -> Way {
+    fn several(&self, family: Family, route: &Alias, hops: &[Hop]) -> Way {
         let dead = |h: &Hop| h.oif.and_then(|i| self.mirror.links.get(&i)).is_some_and(|l| !l.up);
         let alive: Vec<Hop> = hops.iter().copied().filter(|h| !dead(h)).collect();
         // Of a device that has no IPv4 address: the kernel knows how it shares among the others.
@@ -110,7 +111,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn balance(&self, family: Family, route: &Route, hops: &[Hop]) -> Way {
+    fn balance(&self, family: Family, route: &Alias, hops: &[Hop]) -> Way {
         let out: Result<Vec<Member>, _> =
             hops.iter().map(|h| self.out(family, route, *h)).collect();
         let mut members = match out {
@@ -146,7 +147,7 @@ impl Compiler<'_> {
 
     /// The port that a next hop leads to, where we may send; else why the kernel does, and
     /// where to.
-    fn out(&self, family: Family, route: &Route, hop: Hop) -> Out {
+    fn out(&self, family: Family, route: &Alias, hop: Hop) -> Out {
         let kernel = |why| Err((why, NextHop::Kernel));
         let Some(ifindex) = hop.oif else { return kernel("unknown-route") };
         let Some(link) = self.mirror.links.get(&ifindex) else { return kernel("other-devices") };
@@ -175,7 +176,7 @@ fn refuses(kind: RouteKind) -> bool {
 }
 
 /// The longest packet that is forwarded along a route.
-fn mtu(link: &Link, route: &Route, family: Family) -> u32 {
+fn mtu(link: &Link, route: &Alias, family: Family) -> u32 {
     let device = match family {
         Family::V4 => link.mtu,
         Family::V6 => link.mtu6.map_or(link.mtu, |m| m.min(link.mtu)),

@@ -5,22 +5,30 @@ use crate::control::mirror::Dirty;
 /// Parts of [`super::Compiled`]: those to be made anew, or those that changed.
 ///
 /// What is apart here changes apart in practice: neighbours every second, routes of
-/// one family in bulk, addresses and settings of ports now and then.
+/// one family in bulk, addresses and settings of ports now and then. Single prefixes are
+/// [`super::Touched`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Which {
-    /// IPv4 routes with their local addresses and kernel routes.
+    /// All of IPv4: rules, routes, local addresses, kernel routes.
     pub v4: bool,
     /// The same of IPv6.
     pub v6: bool,
+    /// Where routes lead, of both families, and local addresses; the routes themselves are
+    /// as they were.
+    pub ways: bool,
     /// Neighbours.
     pub neighbors: bool,
     /// The ports' settings.
     pub ports: bool,
+    /// What the XDP program's maps hold of addresses and routes. It is never made anew by
+    /// itself.
+    pub maps: bool,
 }
 
 impl Which {
     /// Everything.
-    pub const ALL: Self = Self { v4: true, v6: true, neighbors: true, ports: true };
+    pub const ALL: Self =
+        Self { v4: true, v6: true, ways: true, neighbors: true, ports: true, maps: true };
 
     /// Both together.
     #[must_use]
@@ -28,8 +36,10 @@ impl Which {
         Self {
             v4: self.v4 | other.v4,
             v6: self.v6 | other.v6,
+            ways: self.ways | other.ways,
             neighbors: self.neighbors | other.neighbors,
             ports: self.ports | other.ports,
+            maps: self.maps | other.maps,
         }
     }
 
@@ -43,14 +53,16 @@ impl Which {
 impl From<Dirty> for Which {
     /// What may come out differently after such changes.
     fn from(d: Dirty) -> Self {
-        // Of these, who forwards a family depends, and where routes lead.
-        let routing = d.links | d.rules | d.hooks | d.resync;
+        // By these routes lead elsewhere, or are left to the kernel.
+        let leading = d.links | d.hooks | d.addresses | d.ways;
+        let routing = d.rules | d.resync;
         Self {
-            // Addresses are local, with a route or without.
-            v4: routing | d.routes_v4 | d.addresses,
+            v4: routing | d.routes_v4,
             v6: routing | d.routes_v6,
+            ways: leading,
             neighbors: d.neighbors,
-            ports: routing | d.addresses | d.netconf,
+            ports: routing | d.links | d.hooks | d.addresses | d.netconf,
+            maps: false,
         }
     }
 }
@@ -69,7 +81,9 @@ mod tests {
         );
         assert_eq!(of(Dirty { routes_v4: true, ..Dirty::default() }), Which { v4: true, ..none });
         assert_eq!(of(Dirty { netconf: true, ..Dirty::default() }), Which { ports: true, ..none });
-        let all_but_neighbors = Which { neighbors: false, ..Which::ALL };
-        assert_eq!(of(Dirty { resync: true, ..Dirty::default() }), all_but_neighbors);
+        let lost = Which { v4: true, v6: true, ports: true, ..none };
+        assert_eq!(of(Dirty { resync: true, ..Dirty::default() }), lost);
+        let ways = Which { ways: true, ..none };
+        assert_eq!(of(Dirty { ways: true, ..Dirty::default() }), ways);
     }
 }

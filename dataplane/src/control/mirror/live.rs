@@ -67,7 +67,7 @@ impl Follower {
     fn new(space: &Space) -> Self {
         let ns = Arc::new(space.open());
         let monitor = Monitor::open(&ns).unwrap();
-        let mirror = Mirror::from_dump(netlink::dump(&ns).unwrap());
+        let mirror = Mirror::of(&ns).unwrap();
         Self { ns, monitor, mirror }
     }
 
@@ -81,7 +81,7 @@ impl Follower {
                 dirty = dirty.and(self.mirror.apply(event));
             }
             assert!(resync || !dirty.resync, "{what}: asks for a dump");
-            let fresh = Mirror::from_dump(netlink::dump(&self.ns).unwrap());
+            let fresh = Mirror::of(&self.ns).unwrap();
             if dirty.resync {
                 self.mirror = fresh.clone();
             }
@@ -126,7 +126,7 @@ fn difference(ours: &Mirror, kernels: &Mirror) -> String {
 /// neighbours that need no resolving (noarp, 0x40) come without a message. Whether a next hop of
 /// IPv6 out of a device that is down is dead nobody asks: it goes by the device.
 fn normal(m: &Mirror) -> (Mirror, Vec<Route>) {
-    let mut routes: Vec<Route> = m.routes.iter().cloned().collect();
+    let mut routes: Vec<Route> = m.routes.iter().collect();
     let down = |h: &Hop| h.oif.and_then(|i| m.links.get(&i)).is_some_and(|l| !l.up);
     for r in &mut routes {
         let v6 = r.dst.addr.is_ipv6();
@@ -458,4 +458,22 @@ fn an_overrun_is_told() {
     std::fs::remove_file(&path).unwrap();
     f.settle("a flood", true);
     assert_eq!(f.mirror.routes.iter().filter(|r| r.table == TABLE_MAIN).count(), 2000);
+}
+
+#[test]
+fn a_long_dump_comes_whole() {
+    if !netns::tests::root("a_long_dump_comes_whole") {
+        return;
+    }
+    let space = Space::new("long");
+    space.ip("link add hmx type veth peer name hmy");
+    space.ip("link set hmx up");
+    let line = |n: u32| format!("route add 20.{}.{}.0/24 dev hmx\n", n / 256, n % 256);
+    let file = std::env::temp_dir().join(&space.name);
+    std::fs::write(&file, (0..20_000).map(line).collect::<String>()).unwrap();
+    space.ip(&format!("-batch {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let mirror = Mirror::of(&space.open()).unwrap();
+    assert_eq!(mirror.routes.of(TABLE_MAIN, Family::V4).count(), 20_000);
+    assert!(!mirror.rules.is_empty() && mirror.links.values().any(|l| l.name == "hmx"));
 }

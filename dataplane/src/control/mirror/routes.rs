@@ -1,41 +1,23 @@
-//! Routes of all tables, keyed as the kernel keys them.
-//!
-//! The kernel tells routes apart by table, destination, source (IPv6), TOS (IPv4)
-//! and priority; under one such key there may be several, in an order that the
-//! flags of their messages tell. IPv6 merges those with a router into one route
-//! of several next hops, and takes single next hops out of it again.
+//! Routes of all tables: which prefixes there are, and which set of routes each has.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::TABLE_LOCAL;
+use super::alias::Alias;
+use super::sets::{SetId, Sets};
+use super::tables::Tables;
 use crate::id::IfIndex;
 use crate::netlink::{Family, Hop, Insert, Prefix, Route, RouteKind};
 
-/// What tells routes apart. Ordered so that a table's routes are together, a
-/// family's of them, and a destination's of those, shorter prefixes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    table: u32,
-    dst: Prefix,
-    source: Option<Prefix>,
-    tos: u8,
-    priority: u32,
-}
-
-impl Key {
-    fn of(r: &Route) -> Self {
-        Self { table: r.table, dst: r.dst, source: r.source, tos: r.tos, priority: r.priority }
-    }
-}
+type Tables4 = Tables<u64>;
+type Tables6 = Tables<(u64, u64, u8)>;
 
 /// Routes of one namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// No list is empty.
-    map: BTreeMap<Key, Vec<Route>>,
-    /// How many they are in all: counting them goes through a million.
-    len: usize,
+    v4: Tables4,
+    v6: Tables6,
 }
 
 /// What [`Routes::drop_dead_v4`] did.
@@ -47,119 +29,151 @@ pub(super) struct Dropped {
     pub(super) several_hops: bool,
 }
 
-/// The same route, as far as its messages tell.
-fn same(a: &Route, b: &Route) -> bool {
-    alike(a, b) && a.prefsrc == b.prefsrc && a.mtu == b.mtu
-}
-
-/// The same way, whatever else differs: some values change without a message.
-fn alike(a: &Route, b: &Route) -> bool {
-    a.kind == b.kind && a.nexthop == b.nexthop && sorted(&a.hops) == sorted(&b.hops)
-}
-
-fn sorted(hops: &[Hop]) -> Vec<Hop> {
-    // Whether one is dead tells no routes apart.
-    let mut hops: Vec<Hop> = hops.iter().map(|h| Hop { dead: false, ..*h }).collect();
-    hops.sort_unstable();
-    hops
-}
-
-/// IPv6 merges such routes into one (`rt6_qualify_for_ecmp`).
-fn merges(r: &Route) -> bool {
-    Family::of(r.dst.addr) == Family::V6
-        && r.nexthop.is_none()
-        && !r.hops.is_empty()
-        && r.hops.iter().all(|h| h.gateway.is_some())
-}
-
-/// The same next hop: a message about one of several does not say its weight.
-fn same_hop(a: &Hop, b: &Hop) -> bool {
-    (a.oif, a.gateway, a.encap) == (b.oif, b.gateway, b.encap)
-}
-
-fn has_hop(r: &Route, hop: &Hop) -> bool {
-    r.hops.iter().any(|h| same_hop(h, hop))
-}
-
-fn overlap(a: &Route, b: &Route) -> bool {
-    a.hops.iter().any(|h| has_hop(b, h))
-}
-
 impl Routes {
     /// Number of routes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.v4.len() + self.v6.len()
     }
 
     /// There are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.len() == 0
+    }
+
+    /// Number of a family's routes.
+    #[must_use]
+    pub fn count(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.v4.len(),
+            Family::V6 => self.v6.len(),
+        }
     }
 
     /// All routes, by table, family, destination, and what tells them apart.
-    pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.map.values().flatten()
+    pub fn iter(&self) -> impl Iterator<Item = Route> {
+        let tables: BTreeSet<u32> = self.v4.ids().chain(self.v6.ids()).collect();
+        let both = |t| self.of(t, Family::V4).chain(self.of(t, Family::V6));
+        tables.into_iter().flat_map(both)
     }
 
     /// The routes of one table and family, in the same order.
-    pub fn of(&self, table: u32, family: Family) -> impl Iterator<Item = &Route> {
-        let addr = match family {
-            Family::V4 => IpAddr::from([0; 4]),
-            Family::V6 => IpAddr::from([0; 16]),
-        };
-        let dst = Prefix { addr, len: 0 };
-        let first = Key { table, dst, source: None, tos: 0, priority: 0 };
-        self.map
-            .range(first..)
-            .take_while(move |(k, _)| k.table == table && Family::of(k.dst.addr) == family)
-            .flat_map(|(_, routes)| routes)
+    pub fn of(&self, table: u32, family: Family) -> impl Iterator<Item = Route> {
+        let each = move |(dst, id)| self.set(family, id).iter().map(move |a| a.at(table, dst));
+        self.prefixes(table, family).flat_map(each)
     }
 
-    /// The routes of one destination in a table, in the same order.
-    pub fn at(&self, table: u32, dst: Prefix) -> impl Iterator<Item = &Route> {
-        let first = Key { table, dst, source: None, tos: 0, priority: 0 };
-        let here = self.map.range(first..);
-        here.take_while(move |(k, _)| (k.table, k.dst) == (table, dst)).flat_map(|(_, list)| list)
+    /// The prefixes of one table and family, in order, and which set of routes each has.
+    pub fn prefixes(&self, table: u32, family: Family) -> impl Iterator<Item = (Prefix, SetId)> {
+        let (v4, v6) = self.either(family);
+        let v4 = v4.into_iter().flat_map(move |t| t.prefixes(table));
+        v4.chain(v6.into_iter().flat_map(move |t| t.prefixes(table)))
+    }
+
+    /// Those of them that are longer than a prefix and inside of it.
+    pub fn inside(&self, table: u32, dst: Prefix) -> impl Iterator<Item = Prefix> {
+        let (v4, v6) = self.either(Family::of(dst.addr));
+        let v4 = v4.into_iter().flat_map(move |t| t.inside(table, dst));
+        v4.chain(v6.into_iter().flat_map(move |t| t.inside(table, dst)))
+    }
+
+    /// A shorter prefix of the table is around this one.
+    #[must_use]
+    pub fn is_inside(&self, table: u32, dst: Prefix) -> bool {
+        match Family::of(dst.addr) {
+            Family::V4 => self.v4.is_inside(table, dst),
+            Family::V6 => self.v6.is_inside(table, dst),
+        }
+    }
+
+    /// The set of routes of one destination in a table.
+    #[must_use]
+    pub fn id_at(&self, table: u32, dst: Prefix) -> Option<SetId> {
+        match Family::of(dst.addr) {
+            Family::V4 => self.v4.get(table, dst),
+            Family::V6 => self.v6.get(table, dst),
+        }
+    }
+
+    /// The routes of one destination in a table, in the order of what tells them apart.
+    #[must_use]
+    pub fn at(&self, table: u32, dst: Prefix) -> &[Alias] {
+        let id = self.id_at(table, dst);
+        id.map_or(&[], |id| self.set(Family::of(dst.addr), id))
+    }
+
+    /// The routes of a set: one at least.
+    #[must_use]
+    pub fn set(&self, family: Family, id: SetId) -> &[Alias] {
+        self.sets_of(family).get(id)
+    }
+
+    /// What tells a set from every other that has or had the same number.
+    #[must_use]
+    pub fn stamp(&self, family: Family, id: SetId) -> u64 {
+        self.sets_of(family).stamp(id)
+    }
+
+    /// All sets of a family that prefixes have.
+    pub fn sets(&self, family: Family) -> impl Iterator<Item = (SetId, &[Alias])> {
+        self.sets_of(family).iter()
     }
 
     /// The route of a destination that wins over its others in the table: the one of the
     /// least metric, the first of several.
     #[must_use]
-    pub fn first_of(&self, table: u32, dst: Prefix) -> Option<&Route> {
-        self.at(table, dst).min_by_key(|r| r.priority)
+    pub fn first_of(&self, table: u32, dst: Prefix) -> Option<&Alias> {
+        self.at(table, dst).iter().min_by_key(|a| a.priority)
+    }
+
+    /// Tables and prefixes whose routes changed since this was asked last, and that no
+    /// message named. None: they are too many to be named.
+    pub fn take_silent(&mut self, family: Family) -> Option<Vec<(u32, Prefix)>> {
+        match family {
+            Family::V4 => self.v4.take_silent(),
+            Family::V6 => self.v6.take_silent(),
+        }
     }
 
     /// Puts a route in, as the kernel did. False: it was there already.
     pub(super) fn insert(&mut self, route: Route, how: Insert) -> bool {
-        // Room for one: nearly all have one, and there may be a million.
-        let list = self.map.entry(Key::of(&route)).or_insert_with(|| Vec::with_capacity(1));
-        let before = list.len();
-        if let [only] = list.as_slice()
-            && *only == route
-        {
-            return false;
+        let (table, dst, alias) = Alias::of(route);
+        match Family::of(dst.addr) {
+            Family::V4 => self.v4.insert(table, dst, alias, how),
+            Family::V6 => self.v6.insert(table, dst, alias, how),
         }
-        match Family::of(route.dst.addr) {
-            Family::V4 => insert_v4(list, route, how),
-            Family::V6 => insert_v6(list, route, how),
-        }
-        self.len = self.len + list.len() - before;
-        true
     }
 
     /// Takes a route out, or next hops out of one. False: there was none.
-    pub(super) fn remove(&mut self, route: &Route) -> bool {
-        let key = Key::of(route);
-        let Some(list) = self.map.get_mut(&key) else { return false };
-        let before = list.len();
-        let gone = if merges(route) { remove_hops(list, route) } else { remove_one(list, route) };
-        self.len = self.len + list.len() - before;
-        if list.is_empty() {
-            self.map.remove(&key);
+    pub(super) fn remove(&mut self, route: Route) -> bool {
+        let (table, dst, alias) = Alias::of(route);
+        match Family::of(dst.addr) {
+            Family::V4 => self.v4.remove(table, dst, alias),
+            Family::V6 => self.v6.remove(table, dst, alias),
         }
-        gone
+    }
+
+    /// Forgets all routes of a family.
+    pub(super) fn clear(&mut self, family: Family) {
+        match family {
+            Family::V4 => self.v4 = Tables::default(),
+            Family::V6 => self.v6 = Tables::default(),
+        }
+    }
+
+    fn sets_of(&self, family: Family) -> &Sets {
+        match family {
+            Family::V4 => &self.v4.sets,
+            Family::V6 => &self.v6.sets,
+        }
+    }
+
+    fn either(&self, family: Family) -> (Option<&Tables4>, Option<&Tables6>) {
+        match family {
+            Family::V4 => (Some(&self.v4), None),
+            Family::V6 => (None, Some(&self.v6)),
+        }
     }
 
     /// Drops IPv4 routes out of `ifindex` all of whose devices are dead. `local`
@@ -170,13 +184,12 @@ impl Routes {
         dead: impl Fn(IfIndex) -> bool,
     ) -> Dropped {
         let mut dropped = Dropped::default();
-        self.retain(|r| {
-            let goes = Family::of(r.dst.addr) == Family::V4
-                && r.kind != RouteKind::Local
-                && r.hops.iter().any(|h| h.oif == Some(ifindex))
-                && r.hops.iter().all(|h| h.dead || h.oif.is_none_or(&dead));
+        self.v4.retain(|a| {
+            let goes = a.kind != RouteKind::Local
+                && a.leads_out_of(ifindex)
+                && a.hops.iter().all(|h| h.dead || h.oif.is_none_or(&dead));
             dropped.any |= goes;
-            dropped.several_hops |= goes && r.hops.len() > 1;
+            dropped.several_hops |= goes && a.hops.len() > 1;
             !goes
         });
         dropped
@@ -184,137 +197,84 @@ impl Routes {
 
     /// Marks the next hops out of `ifindex` of IPv4 routes with several. True: news.
     pub(super) fn mark_dead_v4(&mut self, ifindex: IfIndex, dead: bool) -> bool {
-        let mut any = false;
-        let several = |r: &&mut Route| r.dst.addr.is_ipv4() && r.hops.len() > 1;
-        for route in self.map.values_mut().flatten().filter(several) {
-            for hop in route.hops.iter_mut().filter(|h| h.oif == Some(ifindex)) {
-                any |= hop.dead != dead;
-                hop.dead = dead;
-            }
-        }
-        any
+        let news = |a: &Alias| {
+            let here = |h: &Hop| h.oif == Some(ifindex) && h.dead != dead;
+            a.hops.len() > 1 && a.hops.iter().any(here)
+        };
+        self.v4.rewrite(|set| {
+            set.iter().any(news).then(|| {
+                let mut list = set.to_vec();
+                for a in list.iter_mut().filter(|a| a.hops.len() > 1) {
+                    let here = a.hops.iter_mut().filter(|h| h.oif == Some(ifindex));
+                    here.for_each(|h| h.dead = dead);
+                }
+                list
+            })
+        })
     }
 
     /// Drops IPv4 routes out of a device without IPv4: those of one next hop, and those
     /// of several that are all dead. `local` ones stay: the kernel tells their end.
     pub(super) fn drop_without_address_v4(&mut self, ifindex: IfIndex) -> bool {
-        self.retain(|r| {
-            !(r.dst.addr.is_ipv4()
-                && r.kind != RouteKind::Local
-                && r.hops.iter().any(|h| h.oif == Some(ifindex))
-                && r.hops.iter().all(|h| h.dead || h.oif == Some(ifindex)))
+        self.v4.retain(|a| {
+            !(a.kind != RouteKind::Local
+                && a.leads_out_of(ifindex)
+                && a.hops.iter().all(|h| h.dead || h.oif == Some(ifindex)))
         })
     }
 
     /// There is a `local` IPv4 route out of the device other than to `addr`.
     pub(super) fn has_other_local_v4(&self, ifindex: IfIndex, addr: IpAddr) -> bool {
-        self.iter().any(|r| {
-            r.kind == RouteKind::Local
-                && r.dst.addr.is_ipv4()
-                && r.dst != Prefix { addr, len: 32 }
-                && r.hops.iter().any(|h| h.oif == Some(ifindex))
-        })
+        let local = |a: &Alias| a.kind == RouteKind::Local && a.leads_out_of(ifindex);
+        let sets = self.v4.sets.iter().filter(|(_, set)| set.iter().any(local));
+        let all: usize = sets.map(|(id, _)| self.v4.sets.users(id) as usize).sum();
+        let dst = Prefix { addr, len: 32 };
+        let to_addr = self.v4.ids().filter(|t| self.at(*t, dst).iter().any(local));
+        all > to_addr.count()
     }
 
     /// Drops what leads out of a device that is gone. IPv4 drops a route of several
     /// next hops whole when one's device goes (`fib_sync_down_dev`), IPv6 drops
     /// those next hops.
     pub(super) fn drop_device(&mut self, ifindex: IfIndex) -> bool {
-        let mut any = false;
-        for route in self.map.values_mut().flatten().filter(|r| r.dst.addr.is_ipv6()) {
-            let before = route.hops.len();
-            if route.hops.iter().any(|h| h.oif != Some(ifindex)) {
-                route.hops.retain(|h| h.oif != Some(ifindex));
-                any |= before != route.hops.len();
-            }
-        }
-        any | self.retain(|r| r.hops.iter().all(|h| h.oif != Some(ifindex)))
+        let v4 = self.v4.retain(|a| !a.leads_out_of(ifindex));
+        let v6 = self.v6.rewrite(|set| {
+            set.iter().any(|a| a.leads_out_of(ifindex)).then(|| {
+                let mut list = set.to_vec();
+                list.retain_mut(|a| {
+                    let before = a.hops.len();
+                    a.hops.retain(|h| h.oif != Some(ifindex));
+                    before == 0 || !a.hops.is_empty()
+                });
+                list
+            })
+        });
+        v4 | v6
     }
 
     /// Drops the routes that lead to a next-hop object.
     pub(super) fn drop_nexthop(&mut self, id: u32) -> bool {
-        self.retain(|r| r.nexthop != Some(id))
+        let other = |a: &Alias| a.nexthop != Some(id);
+        self.v4.retain(other) | self.v6.retain(other)
     }
 
     /// Drops the IPv4 routes that prefer `addr` as source.
     pub(super) fn drop_prefsrc_v4(&mut self, addr: IpAddr) -> bool {
-        addr.is_ipv4() && self.retain(|r| r.prefsrc != Some(addr))
+        addr.is_ipv4() && self.v4.retain(|a| a.prefsrc != Some(addr))
     }
 
     /// The address is delivered locally.
     pub(super) fn is_local_v4(&self, addr: IpAddr) -> bool {
         let dst = Prefix { addr, len: 32 };
-        self.at(TABLE_LOCAL, dst).any(|r| r.kind == RouteKind::Local)
-    }
-
-    /// Keeps what `keep` says. True: something went.
-    fn retain(&mut self, mut keep: impl FnMut(&Route) -> bool) -> bool {
-        let before = self.len;
-        self.map.retain(|_, list| {
-            let here = list.len();
-            list.retain(&mut keep);
-            self.len -= here - list.len();
-            !list.is_empty()
-        });
-        self.len != before
+        self.at(TABLE_LOCAL, dst).iter().any(|a| a.kind == RouteKind::Local)
     }
 }
 
-/// net/ipv4/fib_trie.c, `fib_table_insert`.
-fn insert_v4(list: &mut Vec<Route>, route: Route, how: Insert) {
-    if how == Insert::Replace {
-        if !list.is_empty() {
-            list.remove(0);
-        }
-        list.retain(|r| !same(r, &route));
-        list.insert(0, route);
-    } else if let Some(old) = list.iter_mut().find(|r| same(r, &route)) {
-        *old = route;
-    } else if how == Insert::Last {
-        list.push(route);
-    } else {
-        list.insert(0, route);
+impl PartialEq for Routes {
+    /// The same routes, whatever their sets' numbers.
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
-/// net/ipv6/ip6_fib.c, `fib6_add_rt2node`. A message about one of several merged
-/// next hops names them all.
-fn insert_v6(list: &mut Vec<Route>, route: Route, how: Insert) {
-    let mut at = list.len();
-    if how == Insert::Replace {
-        let alike = list.iter().position(|r| merges(r) == merges(&route));
-        at = alike.unwrap_or(0).min(list.len());
-        if at < list.len() {
-            list.remove(at);
-        }
-    }
-    let joins = |r: &Route| merges(r) && merges(&route) && overlap(r, &route);
-    let first = list.iter().position(|r| same(r, &route) || joins(r));
-    list.retain(|r| !(same(r, &route) || joins(r)));
-    let at = first.unwrap_or(at).min(list.len());
-    list.insert(at, route);
-}
-
-fn remove_one(list: &mut Vec<Route>, route: &Route) -> bool {
-    let exact = list.iter().position(|r| same(r, route));
-    let Some(at) = exact.or_else(|| list.iter().position(|r| alike(r, route))) else {
-        return false;
-    };
-    list.remove(at);
-    true
-}
-
-/// Takes the route's next hops out of those that have them.
-fn remove_hops(list: &mut Vec<Route>, route: &Route) -> bool {
-    let mut any = false;
-    for r in list.iter_mut().filter(|r| merges(r)) {
-        let before = r.hops.len();
-        r.hops.retain(|h| !has_hop(route, h));
-        any |= before != r.hops.len();
-    }
-    // Emptied here: those that never had next hops do not merge.
-    if any {
-        list.retain(|r| !(r.hops.is_empty() && r.nexthop.is_none() && r.kind == route.kind));
-    }
-    any
-}
+impl Eq for Routes {}

@@ -75,7 +75,16 @@ fn add(r: Route) -> Event {
 }
 
 fn routes(m: &Mirror) -> Vec<Route> {
-    m.routes.iter().cloned().collect()
+    m.routes.iter().collect()
+}
+
+/// A dump, and what was queued when it was done.
+fn after(dump: Vec<Event>, queued: Vec<Event>) -> Mirror {
+    let mut m = Mirror::from_dump(dump);
+    for event in queued {
+        let _ = m.apply(event);
+    }
+    m
 }
 
 fn two_links() -> Mirror {
@@ -297,10 +306,10 @@ fn a_dump_and_what_changed_meanwhile() {
     let routed = |dst: &str| Event::Route(route(dst, &[hop(1, None)]), Insert::Replace);
     let dump = || vec![Event::Link(link(1, true)), routed("10.1.0.0/16")];
     let gone = Event::RouteGone(route("10.1.0.0/16", &[hop(1, None)]));
-    let m = Mirror::from_dump_and(dump(), vec![gone.clone()]);
+    let m = after(dump(), vec![gone.clone()]);
     assert!(!m.lost);
     assert_eq!(m, Mirror::from_dump(vec![Event::Link(link(1, true))]));
-    assert!(Mirror::from_dump_and(dump(), vec![gone, Event::Overrun]).lost);
+    assert!(after(dump(), vec![gone, Event::Overrun]).lost);
 }
 
 #[test]
@@ -335,6 +344,25 @@ fn another_root_takes_the_disciplines_below_along() {
     assert_eq!(m.qdiscs(IfIndex(1)).collect::<Vec<_>>(), [&q(INGRESS, "clsact")]);
     assert!(m.apply(Event::LinkGone(IfIndex(1))).links);
     assert_eq!(m.qdiscs.len(), 0);
+}
+
+#[test]
+fn what_goes_silently_is_named_unless_it_is_too_much() {
+    let mut m = two_links();
+    let down = |m: &mut Mirror, count: u32| {
+        for n in 0..count {
+            let dst = Prefix { addr: IpAddr::from((16_u32 << 24 | n).to_be_bytes()), len: 32 };
+            let _ = m.apply(add(Route { dst, ..route("0.0.0.0/0", &[hop(1, None)]) }));
+        }
+        assert_eq!(m.routes.take_silent(Family::V4), Some(Vec::new()), "messages named them");
+        assert!(m.apply(Event::Link(link(1, false))).routes_v4);
+        assert!(m.routes.is_empty());
+        let _ = m.apply(Event::Link(link(1, true)));
+        m.routes.take_silent(Family::V4).map(|named| named.len())
+    };
+    assert_eq!(down(&mut m, 1000), Some(1000));
+    assert_eq!(down(&mut m, 200_000), None);
+    assert_eq!(down(&mut m, 10), Some(10));
 }
 
 /// A kernel that is simple enough to be right: one route a key, and it tells every

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::NlasIterator;
-
 use super::super::event::Family;
 use super::Skip;
 
@@ -48,14 +46,35 @@ impl<'a> Value<'a> {
     }
 
     /// The attributes inside, with their types.
-    pub(super) fn attrs(self) -> impl Iterator<Item = Result<(u16, Value<'a>), Skip>> {
-        NlasIterator::new(self.0).map(|nla| {
-            let nla = nla.map_err(|_| Skip::Malformed)?;
-            let (kind, len) = (nla.kind(), nla.length() as usize);
-            // The iterator has checked the length against the buffer.
-            let value = nla.into_inner().get(4..len).ok_or(Skip::Malformed)?;
-            Ok((kind, Value(value)))
-        })
+    pub(super) fn attrs(self) -> Attrs<'a> {
+        Attrs(self.0)
+    }
+}
+
+/// Attributes one behind the other: `struct nlattr`, each aligned to four bytes. What is no
+/// attribute ends them.
+pub(super) struct Attrs<'a>(&'a [u8]);
+
+/// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER` are no part of the type.
+const TYPE: u16 = 0x3fff;
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = Result<(u16, Value<'a>), Skip>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        const HEAD: usize = 4;
+        if self.0.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.0);
+        let Some(&[a, b, c, d]) = bytes.first_chunk::<HEAD>() else {
+            return Some(Err(Skip::Malformed));
+        };
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let Some(value) = bytes.get(HEAD..len) else { return Some(Err(Skip::Malformed)) };
+        self.0 = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(Ok((u16::from_ne_bytes([c, d]) & TYPE, Value(value))))
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn steps(
             step(what, found);
         }
     } else if let Some(route) = place.route(packet.dst, super::table(place, family, trace)) {
-        step("route", format!("{}: the kernel's to follow", shown(place, route)));
+        step("route", format!("{}: the kernel's to follow", shown(place, &route)));
     }
     out
 }
@@ -84,7 +84,7 @@ fn worker(place: &Place<'_>, dst: IpAddr, trace: &Trace) -> Vec<(&'static str, S
     match place.route(dst, table).filter(|_| !refused && trace.next_hop.is_some()) {
         Some(route) => {
             out.push(("table", table_name(route.table)));
-            out.push(("prefix", shown(place, route)));
+            out.push(("prefix", shown(place, &route)));
         }
         None => out.push(("prefix", "none".to_owned())),
     }

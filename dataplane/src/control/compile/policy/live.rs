@@ -8,7 +8,6 @@ use std::process::Command;
 use super::super::{Compiled, Source, compile};
 use super::tests::{End, ours};
 use super::*;
-use crate::netlink;
 use crate::netns;
 use crate::tables::policy::Key;
 
@@ -113,7 +112,7 @@ fn packets() -> Vec<Key<u32>> {
 
 fn compiled(space: &Space) -> Compiled {
     let ns = netns::open_path(&Path::new("/run/netns").join(&space.0)).unwrap();
-    let mirror = Mirror::from_dump(netlink::dump(&ns).unwrap());
+    let mirror = Mirror::of(&ns).unwrap();
     let port = |i: u16| {
         let link = mirror.links.values().find(|l| l.name == format!("r{i}")).unwrap();
         (PortId(i), link.ifindex)

@@ -95,7 +95,7 @@ fn rule_matches(m: &Mirror, rule: &Rule, key: &Key<u32>) -> bool {
     all != s.invert
 }
 
-fn table_lookup(m: &Mirror, table: u32, dst: u32) -> Option<(u8, &Route)> {
+fn table_lookup(m: &Mirror, table: u32, dst: u32) -> Option<(u8, Route)> {
     let all = m.routes.of(table, Family::V4).filter(|r| {
         let IpAddr::V4(net) = r.dst.addr else { return false };
         r.dst.len == 0 || (net.to_bits() ^ dst) >> (32 - r.dst.len) == 0
@@ -276,13 +276,13 @@ proptest! {
             return Ok(());
         }
         for key in packets() {
-            let longest = c.kernel_routes.iter().filter(|k| match k.prefix.addr {
+            let longest = c.kernel_routes.iter().filter(|k| match k.0.addr {
                 IpAddr::V4(net) => {
-                    k.prefix.len == 0 || (net.to_bits() ^ key.dst) >> (32 - k.prefix.len) == 0
+                    k.0.len == 0 || (net.to_bits() ^ key.dst) >> (32 - k.0.len) == 0
                 }
                 IpAddr::V6(_) => false,
             });
-            let passes = longest.max_by_key(|k| k.prefix.len).is_some_and(|k| k.kernel);
+            let passes = longest.max_by_key(|k| k.0.len).is_some_and(|k| *k.1);
             let elsewhere = c.next_hops.iter().any(|n| matches!(n, NextHop::Elsewhere { .. }));
             // Where the tables are one, a route that throws is the kernel's to follow.
             let throws = c.policy_v4.is_none() && ours(&c, &key) == End::Kernel;

@@ -247,7 +247,7 @@ fn legacy_tables_come() {
     f.expect(&space, "true", None, None);
     let v4 = Some("iptables (legacy) table filter");
     f.expect(&space, "iptables-legacy -A FORWARD -j DROP", v4, None);
-    let dumped = Mirror::from_dump(netlink::dump(&f.ns).unwrap());
+    let dumped = Mirror::of(&f.ns).unwrap();
     assert!(dumped.hooks.contains_key(&HookSource::Iptables));
     // Somebody waiting hears of it too.
     let other = Space::new("legacy2");
