@@ -4,6 +4,7 @@
 
 pub mod bpf;
 pub mod cap;
+pub mod cpu;
 pub mod ethtool;
 pub mod limits;
 pub mod memory;

@@ -33,10 +33,14 @@
 //! ```
 
 mod address;
+mod direct;
+mod lanes;
 mod ranges;
 mod rib;
 mod routes;
 mod table;
+mod v4;
+mod v6;
 
 #[cfg(test)]
 mod tests;
@@ -44,17 +48,15 @@ mod tests;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use address::Address;
-use rib::{MOST, Rib};
-use table::Table;
 
 /// What a batched lookup says where nothing matches.
 pub const NO_MATCH: u32 = ranges::NONE;
 
 macro_rules! family {
-    ($fib:ident, $rib:ident, $addr:ty, $bits:ty, $family:literal) => {
+    ($fib:ident, $rib:ident, $addr:ty, $family:literal, $table:ty, $routes:ty) => {
         #[doc = concat!("A table of ", $family, " routes, as readers see it. Cheap to clone.")]
         #[derive(Clone, Debug, Default)]
-        pub struct $fib(Table<$bits>);
+        pub struct $fib($table);
 
         impl $fib {
             /// A table of these routes: prefix, its length in bits, the next hop's index
@@ -68,16 +70,15 @@ macro_rules! family {
             #[must_use]
             #[inline]
             pub fn lookup(&self, addr: $addr) -> Option<u32> {
-                self.0.lookup(addr.to_bits())
+                let hop = self.0.lookup(addr.to_bits());
+                (hop != NO_MATCH).then_some(hop)
             }
 
             /// Looks up many at once, which takes less time for each. [`NO_MATCH`] is put
             /// where nothing matches; what one of the two has more than the other is
             /// passed over.
             pub fn lookup_all(&self, addrs: &[$addr], out: &mut [u32]) {
-                let n = addrs.len().min(out.len());
-                let addrs = addrs[..n].iter().map(|a| a.to_bits());
-                self.0.lookup_all(addrs, &mut out[..n]);
+                self.0.lookup_all(addrs, out);
             }
 
             /// Memory of the table, in bytes.
@@ -89,7 +90,7 @@ macro_rules! family {
 
         #[doc = concat!($family, " routes, and what became of them since readers were told.")]
         #[derive(Clone, Debug, Default)]
-        pub struct $rib(Rib<$bits>);
+        pub struct $rib($routes);
 
         impl $rib {
             /// Sets a prefix's next hop: as [`
@@ -167,14 +168,14 @@ macro_rules! family {
                     let (addr, len) = prefix(addr.to_bits(), len);
                     (addr, len, hop)
                 };
-                Self(Rib::of(routes.into_iter().map(route).collect(), MOST))
+                Self(<$routes>::of(routes.into_iter().map(route).collect()))
             }
         }
     };
 }
 
-family!(Fib4, Rib4, Ipv4Addr, u32, "IPv4");
-family!(Fib6, Rib6, Ipv6Addr, u128, "IPv6");
+family!(Fib4, Rib4, Ipv4Addr, "IPv4", v4::Table4, v4::Rib4);
+family!(Fib6, Rib6, Ipv6Addr, "IPv6", v6::Table6, v6::Rib6);
 
 fn prefix<A: Address>(addr: A, len: u8) -> (A, u8) {
     let len = u32::from(len).min(A::BITS);

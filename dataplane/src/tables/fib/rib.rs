@@ -74,14 +74,24 @@ impl<A: Address> Default for Rib<A> {
     }
 }
 
+/// Puts prefixes in order, each before those inside of it; of equal ones the last is left.
+pub(super) fn sort<A: Address>(routes: &mut Vec<Route<A>>) {
+    // Stable, and quick where they are in order already.
+    routes.sort_by_key(|&(addr, len, _)| (addr, len));
+    routes.reverse();
+    routes.dedup_by_key(|&mut (addr, len, _)| (addr, len));
+    routes.reverse();
+}
+
 impl<A: Address> Rib<A> {
     /// From prefixes without host bits; of equal ones the last counts.
     pub(super) fn of(mut routes: Vec<Route<A>>, most: usize) -> Self {
-        // Stable, and quick where they are in order already.
-        routes.sort_by_key(|&(addr, len, _)| (addr, len));
-        routes.reverse();
-        routes.dedup_by_key(|&mut (addr, len, _)| (addr, len));
-        routes.reverse();
+        sort(&mut routes);
+        Self::of_sorted(&routes, most)
+    }
+
+    /// The same of prefixes in order, each once.
+    pub(super) fn of_sorted(routes: &[Route<A>], most: usize) -> Self {
         let mut rib = Self {
             buckets: Vec::new(),
             free: Vec::new(),
@@ -93,7 +103,7 @@ impl<A: Address> Rib<A> {
             table: Table::Empty,
             most,
         };
-        rib.fill(Block::ALL, &routes, None);
+        rib.fill(Block::ALL, routes, None);
         rib
     }
 
@@ -117,6 +127,11 @@ impl<A: Address> Rib<A> {
         let (left, right) = routes.split_at(routes.partition_point(|r| r.0 < high.first));
         self.fill(low, left, around);
         self.fill(high, right, around);
+    }
+
+    #[cfg(test)]
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     pub(super) fn len(&self) -> usize {

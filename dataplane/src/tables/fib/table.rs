@@ -11,12 +11,11 @@
 use std::sync::Arc;
 
 use super::address::Address;
+use super::lanes::Lanes;
 use super::ranges::{NONE, Ranges};
 
 /// Buckets of a page: what a change copies.
 pub(super) const PAGE: usize = 64;
-/// Lookups that are under way at a time in a batch.
-const LANES: usize = 32;
 
 /// A table as readers see it.
 #[derive(Clone, Debug, Default)]
@@ -49,30 +48,13 @@ pub(super) struct Bucket<A> {
 
 impl<A: Address> Table<A> {
     #[inline]
-    pub(super) fn lookup(&self, addr: A) -> Option<u32> {
-        let value = match self {
+    pub(super) fn lookup(&self, addr: A) -> u32 {
+        match self {
             Self::Empty => NONE,
             Self::One(ranges) => ranges.value(addr),
             Self::Many(many) => {
                 let bucket = many.bucket(addr);
                 bucket.or_around(bucket.ranges.value(addr))
-            }
-        };
-        (value != NONE).then_some(value)
-    }
-
-    /// Looks up many at once, so that what one waits for from memory is fetched while
-    /// the others go on. `out` is as long as `addrs`, and gets `NONE` where nothing matches.
-    pub(super) fn lookup_all(&self, addrs: impl ExactSizeIterator<Item = A>, out: &mut [u32]) {
-        let mut addrs = addrs;
-        for out in out.chunks_mut(LANES) {
-            let mut lanes = [A::ZERO; LANES];
-            let wanted = lanes.iter_mut().zip(addrs.by_ref().take(out.len()));
-            wanted.for_each(|(lane, addr)| *lane = addr);
-            match self {
-                Self::Empty => out.fill(NONE),
-                Self::One(ranges) => in_one(ranges, &lanes, out),
-                Self::Many(many) => many.in_buckets(&lanes, out),
             }
         }
     }
@@ -91,8 +73,20 @@ impl<A: Address> Table<A> {
     }
 }
 
-fn in_one<A: Address>(ranges: &Ranges<A>, lanes: &[A; LANES], out: &mut [u32]) {
-    let mut searched = [(0, 0); LANES];
+impl<A: Address> Lanes<A> for Table<A> {
+    #[inline(always)]
+    fn some<const N: usize>(&self, addrs: &[A; N], out: &mut [u32; N]) {
+        match self {
+            Self::Empty => out.fill(NONE),
+            Self::One(ranges) => in_one(ranges, addrs, out),
+            Self::Many(many) => many.in_buckets(addrs, out),
+        }
+    }
+}
+
+#[inline(always)]
+fn in_one<A: Address, const N: usize>(ranges: &Ranges<A>, lanes: &[A; N], out: &mut [u32; N]) {
+    let mut searched = [(0, 0); N];
     for (s, addr) in searched.iter_mut().zip(lanes) {
         *s = ranges.narrow(*addr);
     }
@@ -108,11 +102,12 @@ impl<A: Address> Many<A> {
         &self.pages[number / PAGE].0[number % PAGE]
     }
 
-    fn in_buckets(&self, lanes: &[A; LANES], out: &mut [u32]) {
-        let mut numbers = [0; LANES];
+    #[inline(always)]
+    fn in_buckets<const N: usize>(&self, lanes: &[A; N], out: &mut [u32; N]) {
+        let mut numbers = [0; N];
         in_one(&self.starts, lanes, &mut numbers);
         let buckets = numbers.map(|n| &self.pages[n as usize / PAGE].0[n as usize % PAGE]);
-        let mut searched = [(0, 0); LANES];
+        let mut searched = [(0, 0); N];
         for ((s, bucket), addr) in searched.iter_mut().zip(buckets).zip(lanes) {
             *s = bucket.ranges.narrow(*addr);
         }

@@ -3,6 +3,8 @@
 //!
 //! A million IPv4 prefixes with the lengths that the Internet's have, 200,000 IPv6 ones.
 
+mod dir24;
+
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use dir24::Dir24;
 use ip_network::{Ipv4Network, Ipv6Network};
 use ip_network_table::IpNetworkTable;
 use nsplane::sync::Publisher;
@@ -183,6 +186,7 @@ fn lookups4(routes: &[(Ipv4Addr, u8, u32)], fib: &Fib4) {
         trie.insert((addr.to_bits(), len), hop);
         tree.insert(net, hop);
     }
+    let dir = Dir24::build(routes);
     for how in ["under", "random", "zipf"] {
         let addrs = &addrs4(routes, how);
         let what = format!("{} IPv4, {how}", routes.len());
@@ -195,6 +199,7 @@ fn lookups4(routes: &[(Ipv4Addr, u8, u32)], fib: &Fib4) {
             &[
                 ("nsplane, 32 at a time", Box::new(|| batches(addrs, |a, o| fib.lookup_all(a, o)))),
                 ("nsplane, one by one", Box::new(|| one(&|a| fib.lookup(a)))),
+                ("DIR-24-8", Box::new(|| batches(addrs, |a, o| dir.lookup_all(a, o)))),
                 (
                     "prefix-trie",
                     Box::new(|| one(&|a| trie.get_lpm(&(a.to_bits(), 32)).map(|(_, v)| *v))),
