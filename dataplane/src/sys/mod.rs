@@ -7,6 +7,7 @@ pub mod cap;
 pub mod cpu;
 pub mod ethtool;
 pub mod limits;
+pub mod lines;
 pub mod memory;
 pub mod mounts;
 pub mod netns;

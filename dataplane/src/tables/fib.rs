@@ -38,6 +38,7 @@ mod lanes;
 mod ranges;
 mod rib;
 mod routes;
+mod sorted;
 mod table;
 mod v4;
 mod v6;

@@ -68,9 +68,7 @@ impl<W: Word> Direct<W> {
     fn empty() -> Self {
         let cells = vec![W::Line::default(); CELLS / W::PER_LINE];
         let mut page: Page<W> = cells.into();
-        for line in Arc::make_mut(&mut page) {
-            W::words_mut(line).fill(W::NONE);
-        }
+        W::words_mut(Arc::make_mut(&mut page)).fill(W::NONE);
         let group = Arc::new(Group(std::array::from_fn(|_| page.clone())));
         let groups = std::array::from_fn(|_| group.clone());
         Self(Arc::new(Root { groups, outside: Arc::new([NONE; PAGES]) }))
@@ -88,9 +86,9 @@ impl<W: Word> Direct<W> {
     #[inline]
     pub(super) fn lookup(&self, addr: u32) -> u32 {
         let page = self.0.page_of(addr);
-        let cell = cell_of::<W>(page, addr);
+        let cell = cell_of(page, addr);
         let (node, leaf) = leaf_of(page, cell, addr);
-        let leaf = if leaf.is_link() { last::<W>(page, node, leaf, addr) } else { leaf };
+        let leaf = if leaf.is_link() { last(page, node, leaf, addr) } else { leaf };
         or_outside(&self.0.outside, leaf, addr)
     }
 
@@ -110,8 +108,8 @@ impl<W: Word> Lanes<u32> for Direct<W> {
 
 impl<W: Word> Root<W> {
     #[inline(always)]
-    fn page_of(&self, addr: u32) -> &[W::Line] {
-        &self.groups[(addr >> 27) as usize].0[(addr >> 22) as usize % SIDE]
+    fn page_of(&self, addr: u32) -> &[W] {
+        W::words(&self.groups[(addr >> 27) as usize].0[(addr >> 22) as usize % SIDE])
     }
 
     /// Each loop is one that the processor can be ahead in, waiting for the memory of many
@@ -121,11 +119,11 @@ impl<W: Word> Root<W> {
         let outside = &*self.outside;
         let mut cells = [W::NONE; N];
         for i in 0..N {
-            cells[i] = cell_of::<W>(self.page_of(addrs[i]), addrs[i]);
+            cells[i] = cell_of(self.page_of(addrs[i]), addrs[i]);
         }
         let mut links = 0_u32;
         for i in 0..N {
-            let (_, leaf) = leaf_of::<W>(self.page_of(addrs[i]), cells[i], addrs[i]);
+            let (_, leaf) = leaf_of(self.page_of(addrs[i]), cells[i], addrs[i]);
             links |= u32::from(leaf.is_link()) << i;
             out[i] = or_outside(outside, leaf, addrs[i]);
         }
@@ -133,7 +131,7 @@ impl<W: Word> Root<W> {
             let i = links.trailing_zeros() as usize % N;
             links &= links - 1;
             let (page, addr) = (self.page_of(addrs[i]), addrs[i]);
-            let (node, leaf) = leaf_of::<W>(page, cells[i], addr);
+            let (node, leaf) = leaf_of(page, cells[i], addr);
             out[i] = or_outside(outside, last(page, node, leaf, addr), addr);
         }
     }
@@ -146,41 +144,36 @@ fn or_outside<W: Word>(outside: &[u32; PAGES], leaf: W, addr: u32) -> u32 {
 }
 
 #[inline(always)]
-fn word<W: Word>(page: &[W::Line], at: usize) -> W {
-    W::words(&page[at / W::PER_LINE])[at % W::PER_LINE]
-}
-
-#[inline(always)]
-fn cell_of<W: Word>(page: &[W::Line], addr: u32) -> W {
-    word::<W>(page, (addr >> 14) as usize % CELLS)
+fn cell_of<W: Word>(page: &[W], addr: u32) -> W {
+    page[(addr >> 14) as usize % CELLS]
 }
 
 /// The node of a cell, and its leaf for an address: the cell itself where it has no node. No
 /// branch, as nobody could foretell it: then some line that is there already is read for
 /// nothing.
 #[inline(always)]
-fn leaf_of<W: Word>(page: &[W::Line], cell: W, addr: u32) -> (usize, W) {
-    let some_line = (addr >> 14) as usize % CELLS / W::PER_LINE;
-    let node = cell.number() & W::NONE.number();
-    let node = select_unpredictable(cell.is_link(), node, some_line);
+fn leaf_of<W: Word>(page: &[W], cell: W, addr: u32) -> (usize, W) {
+    let node = (cell.number() & W::NONE.number()) * W::PER_LINE;
+    let cells = (addr >> 14) as usize % CELLS & !(W::PER_LINE - 1);
+    let node = select_unpredictable(cell.is_link(), node, cells);
     let slots = u64::MAX >> (63 - (addr >> 8 & 63));
     let slots = select_unpredictable(cell.is_link(), slots, 0);
-    let leaves = (W::bitmap(&page[node]) & slots).count_ones() as usize;
-    let leaf = word::<W>(page, node * W::PER_LINE + W::HEAD - 1 + leaves);
+    let leaves = (W::bitmap(&page[node..]) & slots).count_ones() as usize;
+    let leaf = page[node + W::HEAD - 1 + leaves];
     (node, select_unpredictable(cell.is_link(), leaf, cell))
 }
 
 /// By the last byte.
 #[inline(always)]
-fn last<W: Word>(page: &[W::Line], node: usize, link: W, addr: u32) -> W {
+fn last<W: Word>(page: &[W], node: usize, link: W, addr: u32) -> W {
     let (kind, quarters) = (link.number() >> KIND & 3, link.number() & ((1 << KIND) - 1));
-    let at = node * W::PER_LINE + quarters * (W::PER_LINE / 4);
+    let at = node + quarters * (W::PER_LINE / 4);
     let (starts, ranges) = match kind {
-        FULL => return word::<W>(page, at + (addr & 255) as usize),
+        FULL => return page[at + (addr & 255) as usize],
         SMALL => W::SMALL,
         _ => W::TINY,
     };
-    let begun = |i| word::<W>(page, at + i).bytes_up_to(addr as u8);
+    let begun = |i: usize| page[at + i].bytes_up_to(addr as u8);
     let range = (0..starts).map(begun).sum::<usize>();
-    word::<W>(page, at + starts + range.min(ranges - 1))
+    page[at + starts + range.min(ranges - 1)]
 }

@@ -9,7 +9,7 @@ use super::address::Address;
 use super::direct::Direct;
 use super::direct::routes::Routes;
 use super::lanes::Lanes;
-use super::ranges::{Block, NONE, Ranges, Route};
+use super::ranges::Route;
 use super::rib::{MOST, Rib};
 use super::table::Table;
 use super::*;
@@ -344,21 +344,6 @@ fn readers_see_whole_snapshots_while_the_writer_writes() {
 }
 
 proptest! {
-    #[test]
-    fn ranges_equal_a_linear_scan(routes in routes4(), more in prop::collection::vec(any::<u32>(), 20)) {
-        let mut sorted: BTreeMap<(u32, u8), u32> = BTreeMap::new();
-        sorted.extend(routes.iter().map(|r| (prefix(r.0, r.1), r.2)));
-        let sorted: Vec<Route<u32>> = sorted.iter().map(|(k, v)| (k.0, k.1, *v)).collect();
-        for index_from in [0, usize::MAX] {
-            let ranges = Ranges::build(Block::ALL, sorted.iter().copied(), index_from);
-            prop_assert!(!ranges.is_indexed() || index_from == 0);
-            for addr in edges(&routes).into_iter().chain(more.clone()) {
-                let value = ranges.value(addr);
-                prop_assert_eq!((value != NONE).then_some(value), scan(&routes, addr));
-            }
-        }
-    }
-
     #[test]
     fn ipv4_equals_a_linear_scan(routes in routes4()) {
         let table = Fib4::build(routes.iter().map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2)));

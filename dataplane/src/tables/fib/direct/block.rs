@@ -57,11 +57,9 @@ impl<W: Word> Painter<W> {
         if !self.long.is_empty() {
             self.below(&mut runs, lines, begin);
         }
-        W::set_bitmap(&mut lines[begin], bitmap);
-        for (i, value) in runs.iter().enumerate() {
-            let at = W::HEAD + i;
-            W::words_mut(&mut lines[begin + at / W::PER_LINE])[at % W::PER_LINE] = *value;
-        }
+        let words = W::words_mut(&mut lines[begin..]);
+        W::set_bitmap(words, bitmap);
+        words[W::HEAD..][..runs.len()].copy_from_slice(&runs);
         W::of(W::LINK.number() | node)
     }
 
@@ -159,10 +157,8 @@ fn few<W: Word>(
 }
 
 fn push_lines<W: Word>(words: &mut Vec<W>, lines: &mut Vec<W::Line>) {
-    for words in words.chunks(W::PER_LINE) {
-        let mut line = W::Line::default();
-        W::words_mut(&mut line)[..words.len()].copy_from_slice(words);
-        lines.push(line);
-    }
+    let begin = lines.len();
+    lines.resize(begin + words.len().div_ceil(W::PER_LINE), W::Line::default());
+    W::words_mut(&mut lines[begin..])[..words.len()].copy_from_slice(words);
     words.clear();
 }

@@ -194,7 +194,7 @@ impl<W: Word> Cells<W> {
             all.append(&mut lines);
             all.extend_from_slice(&page[old.end..]);
             for behind in cell + 1..CELLS {
-                let word = super::word::<W>(&all, behind);
+                let word = W::words(&all)[behind];
                 if word.is_link() {
                     let moved = word.number().wrapping_add_signed(shift);
                     set_cell::<W>(&mut all, behind, W::of(moved));
@@ -207,13 +207,13 @@ impl<W: Word> Cells<W> {
 }
 
 fn set_cell<W: Word>(lines: &mut [W::Line], cell: usize, word: W) {
-    W::words_mut(&mut lines[cell / W::PER_LINE])[cell % W::PER_LINE] = word;
+    W::words_mut(lines)[cell] = word;
 }
 
 /// The lines of a cell's node and of what is below, or where they would be.
 fn nodes<W: Word>(page: &[W::Line], cell: usize) -> std::ops::Range<usize> {
     let mut links = (cell..CELLS).filter_map(|cell| {
-        let word = super::word::<W>(page, cell);
+        let word = W::words(page)[cell];
         word.is_link().then_some((cell, word.number() & W::NONE.number()))
     });
     match links.next() {

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use crate::sys::lines::{self, Line};
+
 /// What cells and leaves are made of: two bytes, or four where there are too many next hops.
 pub(in crate::tables::fib) trait Word:
     Copy + Eq + Debug + Send + Sync + 'static
@@ -22,10 +24,11 @@ pub(in crate::tables::fib) trait Word:
     const TINY: (usize, usize);
     const SMALL: (usize, usize);
 
-    fn words(line: &Self::Line) -> &[Self];
-    fn words_mut(line: &mut Self::Line) -> &mut [Self];
-    fn bitmap(line: &Self::Line) -> u64;
-    fn set_bitmap(line: &mut Self::Line, bitmap: u64);
+    fn words(lines: &[Self::Line]) -> &[Self];
+    fn words_mut(lines: &mut [Self::Line]) -> &mut [Self];
+    /// The 64 bits at the beginning of a node.
+    fn bitmap(node: &[Self]) -> u64;
+    fn set_bitmap(node: &mut [Self], bitmap: u64);
     /// The lower bits.
     fn of(number: usize) -> Self;
     fn number(self) -> usize;
@@ -36,14 +39,9 @@ pub(in crate::tables::fib) trait Word:
 }
 
 macro_rules! word {
-    ($word:ty, $line:ident, $tiny:expr, $small:expr) => {
-        /// A cache line.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[repr(align(64))]
-        pub(in crate::tables::fib) struct $line([$word; 64 / size_of::<$word>()]);
-
+    ($word:ty, $tiny:expr, $small:expr) => {
         impl Word for $word {
-            type Line = $line;
+            type Line = Line<$word, { 64 / size_of::<$word>() }>;
             const PER_LINE: usize = 64 / size_of::<$word>();
             const LINK: Self = 1 << (<$word>::BITS - 1);
             const NONE: Self = <$word>::MAX >> 1;
@@ -53,20 +51,19 @@ macro_rules! word {
             const SMALL: (usize, usize) = $small;
 
             #[inline(always)]
-            fn words(line: &Self::Line) -> &[Self] {
-                &line.0
+            fn words(lines: &[Self::Line]) -> &[Self] {
+                lines::flat(lines)
+            }
+            fn words_mut(lines: &mut [Self::Line]) -> &mut [Self] {
+                lines::flat_mut(lines)
             }
             #[inline(always)]
-            fn words_mut(line: &mut Self::Line) -> &mut [Self] {
-                &mut line.0
-            }
-            #[inline(always)]
-            fn bitmap(line: &Self::Line) -> u64 {
-                let words = line.0[..Self::HEAD].iter().rev();
+            fn bitmap(node: &[Self]) -> u64 {
+                let words = node[..Self::HEAD].iter().rev();
                 words.fold(0, |all, word| all << (<$word>::BITS % 64) | u64::from(*word))
             }
-            fn set_bitmap(line: &mut Self::Line, bitmap: u64) {
-                for (i, word) in line.0[..Self::HEAD].iter_mut().enumerate() {
+            fn set_bitmap(node: &mut [Self], bitmap: u64) {
+                for (i, word) in node[..Self::HEAD].iter_mut().enumerate() {
                     *word = (bitmap >> (i as u32 * <$word>::BITS)) as $word;
                 }
             }
@@ -94,5 +91,5 @@ macro_rules! word {
         }
     };
 }
-word!(u16, Line16, (2, 5), (10, 21));
-word!(u32, Line32, (1, 3), (3, 13));
+word!(u16, (2, 5), (10, 21));
+word!(u32, (1, 3), (3, 13));
