@@ -34,6 +34,7 @@
 
 mod address;
 mod direct;
+mod fan;
 mod lanes;
 mod ranges;
 mod rib;

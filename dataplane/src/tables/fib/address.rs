@@ -2,8 +2,9 @@
 
 use std::fmt::Debug;
 
+use super::fan::{FanKeys, FanLeaf};
 use super::ranges::Block;
-use super::sorted::Leaf;
+use super::sorted::{Leaf, last_up_to};
 
 /// What prefixes and ranges are made of.
 pub(super) trait Address: Copy + Ord + Debug + Send + Sync + 'static {
@@ -75,7 +76,7 @@ pub(super) trait Starts<A>: Clone + Debug + Send + Sync {
 
 impl Ranges<u32> for Leaf<u32> {
     fn of(_: Block<u32>, starts: &[u32], values: &[u32]) -> Self {
-        Self::build(starts, values, 0)
+        Self::build(starts, values)
     }
     #[inline(always)]
     fn value(&self, addr: u32) -> u32 {
@@ -99,16 +100,11 @@ impl Starts<u32> for Box<[u32]> {
     }
 }
 
-#[inline(always)]
-fn last_up_to<K: Ord>(keys: &[K], key: K) -> usize {
-    keys.partition_point(|k| *k <= key).wrapping_sub(1)
-}
-
 /// Of a block's addresses the 64 bits behind its own tell ranges apart, if there is no
 /// longer prefix in it than that: then ranges are half as large, and sooner compared.
 #[derive(Clone, Debug)]
 pub(super) enum Ranges6 {
-    Short(Leaf<u64>),
+    Short(FanLeaf),
     Long(Leaf<u128>),
 }
 
@@ -116,15 +112,15 @@ impl Ranges<u128> for Ranges6 {
     fn of(block: Block<u128>, starts: &[u128], values: &[u32]) -> Self {
         let shift = 64_u32.saturating_sub(block.len.into());
         if starts.iter().any(|s| s.trailing_zeros() < shift) {
-            return Self::Long(Leaf::build(starts, values, 0));
+            return Self::Long(Leaf::build(starts, values));
         }
         let keys: Vec<u64> = starts.iter().map(|s| (s >> shift) as u64).collect();
-        Self::Short(Leaf::build(&keys, values, shift))
+        Self::Short(FanLeaf::build(&keys, values, shift))
     }
     #[inline(always)]
     fn value(&self, addr: u128) -> u32 {
         match self {
-            Self::Short(leaf) => leaf.find((addr >> (leaf.own() % 128)) as u64),
+            Self::Short(leaf) => leaf.find(|shift| (addr >> (shift % 128)) as u64),
             Self::Long(leaf) => leaf.find(addr),
         }
     }
@@ -139,7 +135,7 @@ impl Ranges<u128> for Ranges6 {
 /// Likewise, where no block is longer than 64 bits.
 #[derive(Clone, Debug)]
 pub(super) enum Starts6 {
-    Short(Box<[u64]>),
+    Short(FanKeys),
     Long(Box<[u128]>),
 }
 
@@ -148,18 +144,19 @@ impl Starts<u128> for Starts6 {
         if starts.clone().any(|s| s.trailing_zeros() < 64) {
             return Self::Long(starts.collect());
         }
-        Self::Short(starts.map(|s| (s >> 64) as u64).collect())
+        let keys: Vec<u64> = starts.map(|s| (s >> 64) as u64).collect();
+        Self::Short(FanKeys::build(&keys))
     }
     #[inline(always)]
     fn find(&self, addr: u128) -> usize {
         match self {
-            Self::Short(keys) => last_up_to(keys, (addr >> 64) as u64),
+            Self::Short(keys) => keys.find((addr >> 64) as u64),
             Self::Long(keys) => last_up_to(keys, addr),
         }
     }
     fn bytes(&self) -> usize {
         match self {
-            Self::Short(keys) => size_of_val(&**keys),
+            Self::Short(keys) => keys.bytes(),
             Self::Long(keys) => size_of_val(&**keys),
         }
     }

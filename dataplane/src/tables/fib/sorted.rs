@@ -9,6 +9,7 @@
 //! nobody could foretell it, and the processor would not be ahead in the next lookup.
 
 use std::fmt::Debug;
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use super::ranges::NONE;
@@ -46,55 +47,83 @@ key!(u32);
 key!(u64);
 key!(u128);
 
-/// Up to [`COUNT`] keys and their values.
-#[derive(Clone, Debug)]
-pub(super) struct Leaf<K>(Arc<[K]>);
+/// The first word of a leaf.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// Number of keys, up to 511.
+    pub(super) keys: usize,
+    /// Values take four bytes.
+    pub(super) long: bool,
+    /// What the owner put there.
+    pub(super) own: u32,
+}
 
-/// Bits of the first word: number of keys, values take four bytes, and what is left is the
-/// owner's.
 const COUNT: u32 = 0x1ff;
 const LONG: u32 = 1 << 9;
 const OWN: usize = 16;
 
+impl Head {
+    #[inline(always)]
+    pub(super) fn of<K: Key>(word: K) -> Self {
+        let head = word.bits_from(0);
+        Self { keys: (head & COUNT) as usize, long: head & LONG != 0, own: head >> OWN }
+    }
+}
+
+/// The first word of a leaf with these values, and the last ones.
+pub(super) fn pack<K: Key>(values: &[u32], own: u32) -> (K, Vec<K>) {
+    let long = values.iter().any(|v| *v != NONE && *v >= u32::from(u16::MAX));
+    let width = if long { 32 } else { 16 };
+    let mask = u32::MAX >> (32 - width);
+    let packed = values.chunks(K::BITS / width).map(|some| {
+        let put = |word: K, (i, v): (usize, &u32)| word.with(*v & mask, i * width);
+        some.iter().enumerate().fold(K::of(0), put)
+    });
+    let head = values.len() as u32 | if long { LONG } else { 0 };
+    (K::of(u64::from(head | own << OWN)), packed.collect())
+}
+
+/// One of the values of a leaf.
+#[inline(always)]
+pub(super) fn value<K: Key>(packed: &[K], at: usize, long: bool) -> u32 {
+    let width = if long { 32 } else { 16 };
+    let mask = u32::MAX >> (32 - width);
+    let bit = at * width;
+    let value = packed[bit / K::BITS].bits_from(bit % K::BITS) & mask;
+    select_unpredictable(value == mask, NONE, value)
+}
+
+/// Keys and their values.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf<K>(Arc<[K]>);
+
 impl<K: Key> Leaf<K> {
     /// The first key is not above any that is looked for.
-    pub(super) fn build(keys: &[K], values: &[u32], own: u32) -> Self {
-        let long = values.iter().any(|v| *v != NONE && *v >= u32::from(u16::MAX));
-        let width = if long { 32 } else { 16 };
-        let head = keys.len() as u32 | if long { LONG } else { 0 };
-        let packed = values.chunks(K::BITS / width).map(|some| {
-            let put = |word: K, (i, v): (usize, &u32)| {
-                word.with(*v & (u32::MAX >> (32 - width)), i * width)
-            };
-            some.iter().enumerate().fold(K::of(0), put)
-        });
-        let words = [K::of(u64::from(head)).with(own, OWN)].into_iter();
-        let words = words.chain(keys.iter().copied()).chain(packed);
-        Self(words.collect::<Vec<K>>().into())
-    }
-
-    #[inline(always)]
-    pub(super) fn own(&self) -> u32 {
-        self.0[0].bits_from(OWN)
+    pub(super) fn build(keys: &[K], values: &[u32]) -> Self {
+        let (head, packed) = pack(values, 0);
+        let mut words = Vec::with_capacity(1 + keys.len() + packed.len());
+        words.push(head);
+        words.extend_from_slice(keys);
+        words.extend(packed);
+        Self(words.into())
     }
 
     /// Value of the last key that is not above this.
     #[inline(always)]
     pub(super) fn find(&self, key: K) -> u32 {
-        let words = &*self.0;
-        let head = words[0].bits_from(0);
-        let n = (head & COUNT) as usize;
-        let (keys, values) = words[1..].split_at(n);
-        let at = keys.partition_point(|k| *k <= key).wrapping_sub(1);
-        let width = if head & LONG == 0 { 16 } else { 32 };
-        let bit = at * width;
-        let word = values[bit / K::BITS];
-        let value = word.bits_from(bit % K::BITS) & (u32::MAX >> (32 - width));
-        if value == u32::MAX >> (32 - width) { NONE } else { value }
+        let head = Head::of(self.0[0]);
+        let (keys, values) = self.0[1..].split_at(head.keys);
+        value(values, last_up_to(keys, key), head.long)
     }
 
     pub(super) fn bytes(&self) -> usize {
         // With the two counts in front of them.
         16 + size_of_val(&*self.0)
     }
+}
+
+/// The last of the keys that is not above another; the first is not.
+#[inline(always)]
+pub(super) fn last_up_to<K: Ord>(keys: &[K], key: K) -> usize {
+    keys.partition_point(|k| *k <= key).wrapping_sub(1)
 }
