@@ -154,7 +154,7 @@ fn cell_of<W: Word>(page: &[W], addr: u32) -> W {
 #[inline(always)]
 fn leaf_of<W: Word>(page: &[W], cell: W, addr: u32) -> (usize, W) {
     let node = (cell.number() & W::NONE.number()) * W::PER_LINE;
-    let cells = (addr >> 14) as usize % CELLS & !(W::PER_LINE - 1);
+    let cells = ((addr >> 14) as usize % CELLS) & !(W::PER_LINE - 1);
     let node = select_unpredictable(cell.is_link(), node, cells);
     let slots = u64::MAX >> (63 - (addr >> 8 & 63));
     let slots = select_unpredictable(cell.is_link(), slots, 0);

@@ -124,6 +124,6 @@ impl<K: Key> Leaf<K> {
 
 /// The last of the keys that is not above another; the first is not.
 #[inline(always)]
-pub(super) fn last_up_to<K: Ord>(keys: &[K], key: K) -> usize {
+pub(super) fn last_up_to<K: Key>(keys: &[K], key: K) -> usize {
     keys.partition_point(|k| *k <= key).wrapping_sub(1)
 }

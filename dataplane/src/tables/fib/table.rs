@@ -101,11 +101,11 @@ impl<A: Address> Lanes<A> for Table<A> {
             }
             Self::Many(many) => {
                 let mut numbers = [0; N];
-                for i in 0..N {
-                    numbers[i] = many.starts.starts.find(addrs[i]);
+                for (number, addr) in numbers.iter_mut().zip(addrs) {
+                    *number = many.starts.starts.find(*addr);
                 }
-                for i in 0..N {
-                    numbers[i] = many.starts.numbers[numbers[i]] as usize;
+                for number in &mut numbers {
+                    *number = many.starts.numbers[*number] as usize;
                 }
                 for i in 0..N {
                     let bucket = many.by_number(numbers[i]);
