@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const HOPS: u32 = 200;
 
 /// Numbers that look random, the same in each run.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         // xorshift64*
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -19,7 +19,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() >> 32) as usize % n
     }
 }
@@ -56,7 +56,7 @@ fn length(random: &mut Random, of: &[(u8, u32)]) -> u8 {
 }
 
 /// Prefixes in clusters, as addresses are handed out.
-pub fn routes4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
+pub(crate) fn routes4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
     let mut random = Random(7);
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(count);
@@ -73,7 +73,7 @@ pub fn routes4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
     out
 }
 
-pub fn routes6(count: usize) -> Vec<(Ipv6Addr, u8, u32)> {
+pub(crate) fn routes6(count: usize) -> Vec<(Ipv6Addr, u8, u32)> {
     let mut random = Random(11);
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(count);
@@ -92,7 +92,7 @@ pub fn routes6(count: usize) -> Vec<(Ipv6Addr, u8, u32)> {
 }
 
 /// Addresses to look up, by how they are chosen.
-pub fn addrs4(routes: &[(Ipv4Addr, u8, u32)], how: &str) -> Vec<Ipv4Addr> {
+pub(crate) fn addrs4(routes: &[(Ipv4Addr, u8, u32)], how: &str) -> Vec<Ipv4Addr> {
     let mut random = Random(3);
     let under = |random: &mut Random, (addr, len, _): (Ipv4Addr, u8, u32)| {
         let host = random.next() as u32 & u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
@@ -114,7 +114,7 @@ pub fn addrs4(routes: &[(Ipv4Addr, u8, u32)], how: &str) -> Vec<Ipv4Addr> {
     (0..1 << 20).map(one).collect()
 }
 
-pub fn addrs6(routes: &[(Ipv6Addr, u8, u32)]) -> Vec<Ipv6Addr> {
+pub(crate) fn addrs6(routes: &[(Ipv6Addr, u8, u32)]) -> Vec<Ipv6Addr> {
     let mut random = Random(5);
     let one = |_| {
         let (addr, len, _) = routes[random.below(routes.len())];
@@ -125,12 +125,12 @@ pub fn addrs6(routes: &[(Ipv6Addr, u8, u32)]) -> Vec<Ipv6Addr> {
 }
 
 /// A tenant's routes: subnets and a few hosts, inside of 10.0.0.0/8, over a few next hops.
-pub fn tenant4(random: &mut Random, count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
+pub(crate) fn tenant4(random: &mut Random, count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(count);
     while out.len() < count {
         let len = [16, 20, 22, 24, 24, 24, 24, 28, 32][random.below(9)];
-        let addr = 10 << 24 | random.next() as u32 & 0x00ff_ffff & u32::MAX << (32 - len);
+        let addr = (10 << 24) + (random.next() as u32 & 0x00ff_ffff & (u32::MAX << (32 - len)));
         if seen.insert((addr, len)) {
             out.push((Ipv4Addr::from_bits(addr), len as u8, random.below(8) as u32));
         }
@@ -139,13 +139,13 @@ pub fn tenant4(random: &mut Random, count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
 }
 
 /// A million host routes, each second address of a /11: no two are together.
-pub fn alternating4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
-    let addr = |n: usize| Ipv4Addr::from_bits(10 << 24 | (2 * n) as u32);
+pub(crate) fn alternating4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
+    let addr = |n: usize| Ipv4Addr::from_bits((10 << 24) + 2 * n as u32);
     (0..count).map(|n| (addr(n), 32, n as u32 % HOPS)).collect()
 }
 
 /// Host routes all over the space.
-pub fn hosts4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
+pub(crate) fn hosts4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
     let addr = |n: usize| Ipv4Addr::from_bits((n as u32).wrapping_mul(0x9e37_79b1));
     (0..count).map(|n| (addr(n), 32, n as u32 % HOPS)).collect()
 }

@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 
 /// A cell of the first table that names one of the second.
 const LONG: u16 = 1 << 15;
-pub const NO_MATCH: u16 = LONG - 1;
+pub(crate) const NO_MATCH: u16 = LONG - 1;
 
-pub struct Dir24 {
+pub(crate) struct Dir24 {
     first: Box<[u16]>,
     second: Vec<[u16; 256]>,
 }
 
 impl Dir24 {
-    pub fn build(routes: &[(Ipv4Addr, u8, u32)]) -> Self {
+    pub(crate) fn build(routes: &[(Ipv4Addr, u8, u32)]) -> Self {
         let mut routes = routes.to_vec();
         routes.sort_by_key(|r| r.1);
         let mut table = Self { first: vec![NO_MATCH; 1 << 24].into(), second: Vec::new() };
@@ -34,7 +34,7 @@ impl Dir24 {
         table
     }
 
-    pub fn lookup_all(&self, addrs: &[Ipv4Addr], out: &mut [u32]) {
+    pub(crate) fn lookup_all(&self, addrs: &[Ipv4Addr], out: &mut [u32]) {
         let mut cells = [0; 64];
         for (addrs, out) in addrs.chunks(64).zip(out.chunks_mut(64)) {
             for (cell, addr) in cells.iter_mut().zip(addrs) {
@@ -50,7 +50,7 @@ impl Dir24 {
         }
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.first) + self.second.len() * 512
     }
 }

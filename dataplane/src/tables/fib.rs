@@ -3,14 +3,17 @@
 //!
 //! The writer has a [`Rib4`] or [`Rib6`]: insert, remove, and then [`Rib4::snapshot`].
 //! Readers have a [`Fib4`] or [`Fib6`]: a snapshot, which nothing changes any more. Two
-//! snapshots share all but what changed between them: a change makes a hundred
-//! prefixes' ranges anew and copies two short lists of pointers, whatever the size of
-//! the table ([why so](../../../docs/decisions/0014-tables-that-change-in-place.md)).
+//! snapshots share all but what changed between them: a change makes a few routes' part
+//! anew and copies two short lists of pointers, whatever the size of the table
+//! ([why so](../../../docs/decisions/0014-tables-that-change-in-place.md)).
 //!
 //! | routes | the table is | a lookup is |
 //! |---|---|---|
-//! | up to some hundred | sorted ranges over all addresses | one search |
-//! | more, up to millions | blocks of addresses with up to some hundred routes each | the search for the block, and one in it |
+//! | up to 127 | sorted ranges over all addresses | one search |
+//! | more | blocks of addresses with up to 127 routes each | the search for the block, and one in it |
+//! | IPv4, 16,384 and more | a cell for each /18, a cache line where it is needed | [two looks into memory](../../../docs/decisions/0015-many-ipv4-routes.md) |
+//!
+//! A table takes another form as it grows and shrinks; its readers do not notice.
 //!
 //! Namespacing: *replicated*, one table a namespace. A tenant has tens of routes:
 //! that is some hundred bytes, and publishing or freeing it touches nobody else.
@@ -62,7 +65,7 @@ macro_rules! family {
 
         impl $fib {
             /// A table of these routes: prefix, its length in bits, the next hop's index
-            /// (any but [`NO_MATCH`]). Host bits are ignored, a length too long is the
+            /// (any but [`NO_MATCH`]; below 32,767 they take half as much memory). Host bits are ignored, a length too long is the
             /// longest there is; of two equal prefixes the last one counts.
             pub fn build(routes: impl IntoIterator<Item = ($addr, u8, u32)>) -> Self {
                 $rib::from_iter(routes).snapshot()

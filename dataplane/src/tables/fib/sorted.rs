@@ -5,8 +5,8 @@
 //!                                           too many next hops
 //! ```
 //!
-//! The search is the standard library's, which has no branch that depends on what is found:
-//! nobody could foretell it, and the processor would not be ahead in the next lookup.
+//! The search has no branch that depends on what is found: nobody could foretell it, and the
+//! processor would not be ahead in the next lookup.
 
 use std::fmt::Debug;
 use std::hint::select_unpredictable;
@@ -125,5 +125,38 @@ impl<K: Key> Leaf<K> {
 /// The last of the keys that is not above another; the first is not.
 #[inline(always)]
 pub(super) fn last_up_to<K: Key>(keys: &[K], key: K) -> usize {
-    keys.partition_point(|k| *k <= key).wrapping_sub(1)
+    let (mut from, mut keys) = (0, keys);
+    while keys.len() >= 256 {
+        let half = keys.len() / 2;
+        let begin = select_unpredictable(keys[half] <= key, half, 0);
+        from += begin;
+        keys = &keys[begin..][..keys.len() - half];
+    }
+    let at = match keys.len() {
+        128.. => of_power::<K, 128>(keys, key),
+        64.. => of_power::<K, 64>(keys, key),
+        32.. => of_power::<K, 32>(keys, key),
+        16.. => of_power::<K, 16>(keys, key),
+        8.. => of_power::<K, 8>(keys, key),
+        4.. => of_power::<K, 4>(keys, key),
+        2.. => of_power::<K, 2>(keys, key),
+        _ => 0,
+    };
+    from + at
+}
+
+/// Of `N` keys or more, but not twice as many; `N` is a power of two, so that each step is
+/// known when this is compiled.
+#[inline(always)]
+fn of_power<K: Key, const N: usize>(keys: &[K], key: K) -> usize {
+    let rest = keys.len() - N;
+    let begin = select_unpredictable(keys[rest] <= key, rest, 0);
+    let window = &keys[begin..][..N];
+    let (mut last, mut half) = (0, N / 2);
+    while half > 0 {
+        let next = last | half;
+        last = select_unpredictable(window[next % N] <= key, next, last);
+        half /= 2;
+    }
+    begin + last
 }

@@ -30,7 +30,7 @@ fn in_each_form(routes: &[Route<u32>], ask: &[u32]) {
 
 #[test]
 fn every_second_address() {
-    let routes: Vec<_> = (0..2_000).map(|n| (10 << 24 | 2 * n, 32, n % 3)).collect();
+    let routes: Vec<_> = (0..2_000).map(|n| ((10 << 24) + 2 * n, 32, n % 3)).collect();
     in_each_form(&routes, &(0..800).map(|n| (10 << 24) - 4 + n * 7).collect::<Vec<_>>());
 }
 
@@ -46,7 +46,7 @@ fn every_length_around_one_address_and_beside_it() {
 #[test]
 fn a_24_with_few_ranges_and_with_many() {
     for hosts in 1..60_u32 {
-        let host = |n| (0x0a00_0100 | (n * 37) % 256, 32, n % 4);
+        let host = |n| (0x0a00_0100 + (n * 37) % 256, 32, n % 4);
         let routes: Vec<_> = (0..hosts).map(host).chain([(0x0a00_0000, 16, 9)]).collect();
         in_each_form(&routes, &(0x0a00_00ff..=0x0a00_0200).collect::<Vec<_>>());
     }
