@@ -4,8 +4,10 @@
 
 pub mod bpf;
 pub mod cap;
+pub mod cpu;
 pub mod ethtool;
 pub mod limits;
+pub mod lines;
 pub mod memory;
 pub mod mounts;
 pub mod netns;

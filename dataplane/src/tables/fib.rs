@@ -3,14 +3,17 @@
 //!
 //! The writer has a [`Rib4`] or [`Rib6`]: insert, remove, and then [`Rib4::snapshot`].
 //! Readers have a [`Fib4`] or [`Fib6`]: a snapshot, which nothing changes any more. Two
-//! snapshots share all but what changed between them: a change makes a hundred
-//! prefixes' ranges anew and copies two short lists of pointers, whatever the size of
-//! the table ([why so](../../../docs/decisions/0014-tables-that-change-in-place.md)).
+//! snapshots share all but what changed between them: a change makes a few routes' part
+//! anew and copies two short lists of pointers, whatever the size of the table
+//! ([why so](../../../docs/decisions/0014-tables-that-change-in-place.md)).
 //!
 //! | routes | the table is | a lookup is |
 //! |---|---|---|
-//! | up to some hundred | sorted ranges over all addresses | one search |
-//! | more, up to millions | blocks of addresses with up to some hundred routes each | the search for the block, and one in it |
+//! | up to 127 | sorted ranges over all addresses | one search |
+//! | more | blocks of addresses with up to 127 routes each | the search for the block, and one in it |
+//! | IPv4, 16,384 and more | a cell for each /18, a cache line where it is needed | [two looks into memory](../../../docs/decisions/0015-many-ipv4-routes.md) |
+//!
+//! A table takes another form as it grows and shrinks; its readers do not notice.
 //!
 //! Namespacing: *replicated*, one table a namespace. A tenant has tens of routes:
 //! that is some hundred bytes, and publishing or freeing it touches nobody else.
@@ -33,10 +36,16 @@
 //! ```
 
 mod address;
+mod direct;
+mod fan;
+mod lanes;
 mod ranges;
 mod rib;
 mod routes;
+mod sorted;
 mod table;
+mod v4;
+mod v6;
 
 #[cfg(test)]
 mod tests;
@@ -44,21 +53,19 @@ mod tests;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use address::Address;
-use rib::{MOST, Rib};
-use table::Table;
 
 /// What a batched lookup says where nothing matches.
 pub const NO_MATCH: u32 = ranges::NONE;
 
 macro_rules! family {
-    ($fib:ident, $rib:ident, $addr:ty, $bits:ty, $family:literal) => {
+    ($fib:ident, $rib:ident, $addr:ty, $family:literal, $table:ty, $routes:ty) => {
         #[doc = concat!("A table of ", $family, " routes, as readers see it. Cheap to clone.")]
         #[derive(Clone, Debug, Default)]
-        pub struct $fib(Table<$bits>);
+        pub struct $fib($table);
 
         impl $fib {
             /// A table of these routes: prefix, its length in bits, the next hop's index
-            /// (any but [`NO_MATCH`]). Host bits are ignored, a length too long is the
+            /// (any but [`NO_MATCH`]; below 32,767 they take half as much memory). Host bits are ignored, a length too long is the
             /// longest there is; of two equal prefixes the last one counts.
             pub fn build(routes: impl IntoIterator<Item = ($addr, u8, u32)>) -> Self {
                 $rib::from_iter(routes).snapshot()
@@ -68,16 +75,15 @@ macro_rules! family {
             #[must_use]
             #[inline]
             pub fn lookup(&self, addr: $addr) -> Option<u32> {
-                self.0.lookup(addr.to_bits())
+                let hop = self.0.lookup(addr.to_bits());
+                (hop != NO_MATCH).then_some(hop)
             }
 
             /// Looks up many at once, which takes less time for each. [`NO_MATCH`] is put
             /// where nothing matches; what one of the two has more than the other is
             /// passed over.
             pub fn lookup_all(&self, addrs: &[$addr], out: &mut [u32]) {
-                let n = addrs.len().min(out.len());
-                let addrs = addrs[..n].iter().map(|a| a.to_bits());
-                self.0.lookup_all(addrs, &mut out[..n]);
+                self.0.lookup_all(addrs, out);
             }
 
             /// Memory of the table, in bytes.
@@ -89,7 +95,7 @@ macro_rules! family {
 
         #[doc = concat!($family, " routes, and what became of them since readers were told.")]
         #[derive(Clone, Debug, Default)]
-        pub struct $rib(Rib<$bits>);
+        pub struct $rib($routes);
 
         impl $rib {
             /// Sets a prefix's next hop: as [`
@@ -167,14 +173,14 @@ macro_rules! family {
                     let (addr, len) = prefix(addr.to_bits(), len);
                     (addr, len, hop)
                 };
-                Self(Rib::of(routes.into_iter().map(route).collect(), MOST))
+                Self(<$routes>::of(routes.into_iter().map(route).collect()))
             }
         }
     };
 }
 
-family!(Fib4, Rib4, Ipv4Addr, u32, "IPv4");
-family!(Fib6, Rib6, Ipv6Addr, u128, "IPv6");
+family!(Fib4, Rib4, Ipv4Addr, "IPv4", v4::Table4, v4::Rib4);
+family!(Fib6, Rib6, Ipv6Addr, "IPv6", v6::Table6, v6::Rib6);
 
 fn prefix<A: Address>(addr: A, len: u8) -> (A, u8) {
     let len = u32::from(len).min(A::BITS);

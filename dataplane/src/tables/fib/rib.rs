@@ -9,22 +9,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::address::Address;
-use super::ranges::{Block, NONE, Ranges, Route};
+use super::address::{Address, Ranges};
+use super::ranges::{Block, NONE, Route, ranges};
 use super::routes::Routes;
-use super::table::{self, Many, PAGE, Page, Table};
+use super::table::{self, Blocks, Many, PAGE, Page, Table};
 
-/// Most prefixes of a bucket. Twice as many make a change dearer by half, half as
-/// many the tables larger by a fifth.
-pub(super) const MOST: usize = 128;
-/// With how many ranges a table that is one block has an index.
-const INDEX_ONE: usize = 256;
-/// And a bucket of many.
-const INDEX_BUCKET: usize = 16;
+/// Most prefixes of a bucket: as many as have not more than 256 ranges.
+pub(super) const MOST: usize = 127;
 
 /// Prefixes and their values.
 #[derive(Clone, Debug)]
-pub(super) struct Rib<A> {
+pub(super) struct Rib<A: Address> {
     /// By number.
     buckets: Vec<Bucket<A>>,
     /// Numbers that are not in use.
@@ -63,8 +58,9 @@ impl<A: Address> Bucket<A> {
         self.around.map_or(NONE, |(_, value)| value)
     }
 
-    fn ranges(&self, index_from: usize) -> Arc<Ranges<A>> {
-        Arc::new(Ranges::build(self.block, self.routes.iter(), index_from))
+    fn ranges(&self) -> A::Ranges {
+        let (starts, values) = ranges(self.block, self.routes.iter());
+        A::Ranges::of(self.block, &starts, &values)
     }
 }
 
@@ -74,14 +70,24 @@ impl<A: Address> Default for Rib<A> {
     }
 }
 
+/// Puts prefixes in order, each before those inside of it; of equal ones the last is left.
+pub(super) fn sort<A: Address>(routes: &mut Vec<Route<A>>) {
+    // Stable, and quick where they are in order already.
+    routes.sort_by_key(|&(addr, len, _)| (addr, len));
+    routes.reverse();
+    routes.dedup_by_key(|&mut (addr, len, _)| (addr, len));
+    routes.reverse();
+}
+
 impl<A: Address> Rib<A> {
     /// From prefixes without host bits; of equal ones the last counts.
     pub(super) fn of(mut routes: Vec<Route<A>>, most: usize) -> Self {
-        // Stable, and quick where they are in order already.
-        routes.sort_by_key(|&(addr, len, _)| (addr, len));
-        routes.reverse();
-        routes.dedup_by_key(|&mut (addr, len, _)| (addr, len));
-        routes.reverse();
+        sort(&mut routes);
+        Self::of_sorted(&routes, most)
+    }
+
+    /// The same of prefixes in order, each once.
+    pub(super) fn of_sorted(routes: &[Route<A>], most: usize) -> Self {
         let mut rib = Self {
             buckets: Vec::new(),
             free: Vec::new(),
@@ -93,7 +99,7 @@ impl<A: Address> Rib<A> {
             table: Table::Empty,
             most,
         };
-        rib.fill(Block::ALL, &routes, None);
+        rib.fill(Block::ALL, routes, None);
         rib
     }
 
@@ -117,6 +123,11 @@ impl<A: Address> Rib<A> {
         let (left, right) = routes.split_at(routes.partition_point(|r| r.0 < high.first));
         self.fill(low, left, around);
         self.fill(high, right, around);
+    }
+
+    #[cfg(test)]
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     pub(super) fn len(&self) -> usize {
@@ -208,7 +219,7 @@ impl<A: Address> Rib<A> {
         if let &[(_, only)] = self.starts.as_slice() {
             let bucket = &mut self.buckets[only as usize];
             (bucket.dirty, bucket.stale) = (false, false);
-            let ranges = bucket.ranges(INDEX_ONE);
+            let ranges = bucket.ranges();
             self.table = if bucket.routes.len() == 0 { Table::Empty } else { Table::One(ranges) };
         } else {
             if !matches!(self.table, Table::Many(_)) {
@@ -230,15 +241,15 @@ impl<A: Address> Rib<A> {
 
     fn put_buckets(&mut self, numbers: &[u32]) {
         if !matches!(self.table, Table::Many(_)) {
-            let many = Many { starts: Arc::default(), pages: Vec::new() };
+            let many = Many { starts: Arc::new(Blocks::of(&[])), pages: Vec::new() };
             self.table = Table::Many(Arc::new(many));
         }
         let Table::Many(many) = &mut self.table else { return };
         let many = Arc::make_mut(many);
         if self.moved {
-            many.starts = Arc::new(Ranges::of_starts(self.starts.iter().copied()));
+            many.starts = Arc::new(Blocks::of(&self.starts));
         }
-        let empty: Arc<Ranges<A>> = Arc::default();
+        let empty = Bucket::<A>::new(Block::ALL, Routes::default(), None).ranges();
         while many.pages.len() * PAGE < self.buckets.len() {
             let none = || table::Bucket { ranges: empty.clone(), around: NONE };
             many.pages.push(Arc::new(Page(std::array::from_fn(|_| none()))));
@@ -249,7 +260,7 @@ impl<A: Address> Rib<A> {
             let seen = &mut page.0[number % PAGE];
             seen.around = bucket.around();
             if bucket.stale {
-                seen.ranges = bucket.ranges(INDEX_BUCKET);
+                seen.ranges = bucket.ranges();
             }
             (bucket.dirty, bucket.stale) = (false, false);
         }

@@ -4,75 +4,72 @@
 //!  few routes    One:  ranges over all addresses
 //!
 //!  many          Many: starts ──► which bucket ──► page of 64 buckets ──► bucket's ranges ──► value
-//!                      (ranges, whose values        (pages are shared       (blocks of addresses with
-//!                       are buckets' numbers)        between versions)       up to `MOST` routes each)
+//!                                                  (pages are shared       (blocks of addresses with
+//!                                                   between versions)       up to `MOST` routes each)
 //! ```
 
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use super::address::Address;
-use super::ranges::{NONE, Ranges};
+use super::address::{Ranges, Starts};
+use super::lanes::Lanes;
+use super::ranges::NONE;
 
 /// Buckets of a page: what a change copies.
 pub(super) const PAGE: usize = 64;
-/// Lookups that are under way at a time in a batch.
-const LANES: usize = 32;
 
 /// A table as readers see it.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Table<A> {
+pub(super) enum Table<A: Address> {
     #[default]
     Empty,
-    One(Arc<Ranges<A>>),
+    One(A::Ranges),
     Many(Arc<Many<A>>),
 }
 
 /// A table in buckets.
 #[derive(Clone, Debug)]
-pub(super) struct Many<A> {
-    /// The number of the bucket that an address is of.
-    pub(super) starts: Arc<Ranges<A>>,
+pub(super) struct Many<A: Address> {
+    pub(super) starts: Arc<Blocks<A>>,
     pub(super) pages: Vec<Arc<Page<A>>>,
+}
+
+/// Where blocks start, and the numbers of their buckets.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks<A: Address> {
+    starts: A::Starts,
+    numbers: Box<[u32]>,
 }
 
 /// Buckets by number.
 #[derive(Clone, Debug)]
-pub(super) struct Page<A>(pub(super) [Bucket<A>; PAGE]);
+pub(super) struct Page<A: Address>(pub(super) [Bucket<A>; PAGE]);
 
 /// The routes inside of a block of addresses, and what is around it.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket<A> {
-    pub(super) ranges: Arc<Ranges<A>>,
+pub(super) struct Bucket<A: Address> {
+    pub(super) ranges: A::Ranges,
     /// Value of what no route inside covers.
     pub(super) around: u32,
 }
 
+impl<A: Address> Blocks<A> {
+    pub(super) fn of(blocks: &[(A, u32)]) -> Self {
+        let starts = A::Starts::of(blocks.iter().map(|(start, _)| *start));
+        Self { starts, numbers: blocks.iter().map(|(_, number)| *number).collect() }
+    }
+}
+
 impl<A: Address> Table<A> {
     #[inline]
-    pub(super) fn lookup(&self, addr: A) -> Option<u32> {
-        let value = match self {
+    pub(super) fn lookup(&self, addr: A) -> u32 {
+        match self {
             Self::Empty => NONE,
             Self::One(ranges) => ranges.value(addr),
             Self::Many(many) => {
                 let bucket = many.bucket(addr);
                 bucket.or_around(bucket.ranges.value(addr))
-            }
-        };
-        (value != NONE).then_some(value)
-    }
-
-    /// Looks up many at once, so that what one waits for from memory is fetched while
-    /// the others go on. `out` is as long as `addrs`, and gets `NONE` where nothing matches.
-    pub(super) fn lookup_all(&self, addrs: impl ExactSizeIterator<Item = A>, out: &mut [u32]) {
-        let mut addrs = addrs;
-        for out in out.chunks_mut(LANES) {
-            let mut lanes = [A::ZERO; LANES];
-            let wanted = lanes.iter_mut().zip(addrs.by_ref().take(out.len()));
-            wanted.for_each(|(lane, addr)| *lane = addr);
-            match self {
-                Self::Empty => out.fill(NONE),
-                Self::One(ranges) => in_one(ranges, &lanes, out),
-                Self::Many(many) => many.in_buckets(&lanes, out),
             }
         }
     }
@@ -80,51 +77,60 @@ impl<A: Address> Table<A> {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Empty => 0,
-            Self::One(ranges) => size_of::<Ranges<A>>() + ranges.bytes(),
+            Self::One(ranges) => ranges.bytes(),
             Self::Many(many) => {
                 let buckets = many.pages.iter().flat_map(|page| &page.0);
-                let ranges = buckets.map(|b| size_of::<Ranges<A>>() + b.ranges.bytes());
+                let ranges = buckets.map(|b| b.ranges.bytes());
+                let starts = many.starts.starts.bytes() + size_of_val(&*many.starts.numbers);
                 let pages = many.pages.len() * (size_of::<Page<A>>() + size_of::<usize>());
-                ranges.sum::<usize>() + pages + many.starts.bytes()
+                ranges.sum::<usize>() + pages + starts
             }
         }
     }
 }
 
-fn in_one<A: Address>(ranges: &Ranges<A>, lanes: &[A; LANES], out: &mut [u32]) {
-    let mut searched = [(0, 0); LANES];
-    for (s, addr) in searched.iter_mut().zip(lanes) {
-        *s = ranges.narrow(*addr);
-    }
-    for ((out, s), addr) in out.iter_mut().zip(searched).zip(lanes) {
-        *out = ranges.within(s, *addr);
+impl<A: Address> Lanes<A> for Table<A> {
+    #[inline(always)]
+    fn some<const N: usize>(&self, addrs: &[A; N], out: &mut [u32; N]) {
+        match self {
+            Self::Empty => out.fill(NONE),
+            Self::One(ranges) => {
+                for i in 0..N {
+                    out[i] = ranges.value(addrs[i]);
+                }
+            }
+            Self::Many(many) => {
+                let mut numbers = [0; N];
+                for (number, addr) in numbers.iter_mut().zip(addrs) {
+                    *number = many.starts.starts.find(*addr);
+                }
+                for number in &mut numbers {
+                    *number = many.starts.numbers[*number] as usize;
+                }
+                for i in 0..N {
+                    let bucket = many.by_number(numbers[i]);
+                    out[i] = bucket.or_around(bucket.ranges.value(addrs[i]));
+                }
+            }
+        }
     }
 }
 
 impl<A: Address> Many<A> {
     #[inline]
     fn bucket(&self, addr: A) -> &Bucket<A> {
-        let number = self.starts.value(addr) as usize;
-        &self.pages[number / PAGE].0[number % PAGE]
+        self.by_number(self.starts.numbers[self.starts.starts.find(addr)] as usize)
     }
 
-    fn in_buckets(&self, lanes: &[A; LANES], out: &mut [u32]) {
-        let mut numbers = [0; LANES];
-        in_one(&self.starts, lanes, &mut numbers);
-        let buckets = numbers.map(|n| &self.pages[n as usize / PAGE].0[n as usize % PAGE]);
-        let mut searched = [(0, 0); LANES];
-        for ((s, bucket), addr) in searched.iter_mut().zip(buckets).zip(lanes) {
-            *s = bucket.ranges.narrow(*addr);
-        }
-        for (((out, s), bucket), addr) in out.iter_mut().zip(searched).zip(buckets).zip(lanes) {
-            *out = bucket.or_around(bucket.ranges.within(s, *addr));
-        }
+    #[inline(always)]
+    fn by_number(&self, number: usize) -> &Bucket<A> {
+        &self.pages[number / PAGE].0[number % PAGE]
     }
 }
 
-impl<A> Bucket<A> {
-    #[inline]
+impl<A: Address> Bucket<A> {
+    #[inline(always)]
     fn or_around(&self, value: u32) -> u32 {
-        if value == NONE { self.around } else { value }
+        select_unpredictable(value == NONE, self.around, value)
     }
 }

@@ -1,3 +1,5 @@
+mod shapes;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -6,8 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::address::Address;
-use super::ranges::{Block, NONE, Ranges, Route};
-use super::rib::Rib;
+use super::direct::Direct;
+use super::direct::routes::Routes;
+use super::lanes::Lanes;
+use super::ranges::Route;
+use super::rib::{MOST, Rib};
+use super::table::Table;
 use super::*;
 use crate::sync::Publisher;
 
@@ -75,13 +81,111 @@ fn steps<A: Address>(
     prop::collection::vec(step, 0..250)
 }
 
-/// Goes through the steps with buckets of few routes, and compares after each snapshot
-/// with a linear scan, and at the end each snapshot with what it was when it was made.
-fn follows<A: Address>(steps: &[Step<A>], most: usize) {
-    let mut rib = Rib::of(Vec::new(), most);
+/// The writer's side of a table, in any of its forms.
+trait Writer<A>: Clone {
+    type Seen: Seen<A>;
+    fn of(&self, routes: Vec<Route<A>>) -> Self;
+    fn insert(&mut self, addr: A, len: u8, value: u32) -> Option<u32>;
+    fn remove(&mut self, addr: A, len: u8) -> Option<u32>;
+    fn get(&self, addr: A, len: u8) -> Option<u32>;
+    fn has_inside(&self, addr: A, len: u8) -> bool;
+    fn len(&self) -> usize;
+    fn all(&self) -> Vec<Route<A>>;
+    fn snapshot(&mut self) -> Self::Seen;
+}
+
+/// The readers' side.
+trait Seen<A> {
+    fn one(&self, addr: A) -> u32;
+    fn many(&self, addrs: &[A], out: &mut [u32]);
+}
+
+impl<A: Address, T: Lanes<A> + One<A>> Seen<A> for T {
+    fn one(&self, addr: A) -> u32 {
+        One::one(self, addr)
+    }
+    fn many(&self, addrs: &[A], out: &mut [u32]) {
+        lanes::all(self, addrs, out);
+    }
+}
+
+/// One lookup, where the type has more than one way to be looked up.
+trait One<A> {
+    fn one(&self, addr: A) -> u32;
+}
+
+macro_rules! writer {
+    ($bits:ty, $rib:ty, $seen:ty, $of:expr, $insert:expr, $snapshot:expr) => {
+        impl One<$bits> for $seen {
+            fn one(&self, addr: $bits) -> u32 {
+                self.lookup(addr)
+            }
+        }
+        impl Writer<$bits> for $rib {
+            type Seen = $seen;
+            fn of(&self, routes: Vec<Route<$bits>>) -> Self {
+                $of(self, routes)
+            }
+            fn insert(&mut self, addr: $bits, len: u8, value: u32) -> Option<u32> {
+                $insert(<$rib>::insert(self, addr, len, value))
+            }
+            fn remove(&mut self, addr: $bits, len: u8) -> Option<u32> {
+                <$rib>::remove(self, addr, len)
+            }
+            fn get(&self, addr: $bits, len: u8) -> Option<u32> {
+                <$rib>::get(self, addr, len)
+            }
+            fn has_inside(&self, addr: $bits, len: u8) -> bool {
+                <$rib>::has_inside(self, addr, len)
+            }
+            fn len(&self) -> usize {
+                <$rib>::len(self)
+            }
+            fn all(&self) -> Vec<Route<$bits>> {
+                self.iter().collect()
+            }
+            fn snapshot(&mut self) -> $seen {
+                $snapshot(<$rib>::snapshot(self))
+            }
+        }
+    };
+}
+fn same<T>(it: T) -> T {
+    it
+}
+fn in_order<A: Address>(mut routes: Vec<Route<A>>) -> Vec<Route<A>> {
+    rib::sort(&mut routes);
+    routes
+}
+writer!(u32, Rib<u32>, Table<u32>, |r: &Self, all| Rib::of(all, r.most()), same, same);
+writer!(u128, Rib<u128>, Table<u128>, |r: &Self, all| Rib::of(all, r.most()), same, same);
+writer!(
+    u32,
+    Routes<u16>,
+    Direct<u16>,
+    |_, all| Routes::of(&in_order(all)).unwrap(),
+    Result::unwrap,
+    Result::unwrap
+);
+writer!(
+    u32,
+    Routes<u32>,
+    Direct<u32>,
+    |_, all| Routes::of(&in_order(all)).unwrap(),
+    Result::unwrap,
+    Result::unwrap
+);
+writer!(u32, v4::Rib4, v4::Table4, |r: &Self, all| v4::Rib4::of_tiers(all, r.tiers()), same, same);
+
+/// Goes through the steps, and compares after each snapshot with a linear scan, and at the
+/// end each snapshot with what it was when it was made.
+fn follows<A: Address, W: Writer<A>>(steps: &[Step<A>], empty: &W) {
+    let mut rib = empty.clone();
     let mut oracle: BTreeMap<(A, u8), u32> = BTreeMap::new();
     let mut snapshots = Vec::new();
-    let list = |o: &BTreeMap<(A, u8), u32>| o.iter().map(|(k, v)| (k.0, k.1, *v)).collect();
+    let list = |o: &BTreeMap<(A, u8), u32>| -> Vec<Route<A>> {
+        o.iter().map(|(k, v)| (k.0, k.1, *v)).collect()
+    };
     for step in steps.iter().chain([&Step::Snapshot]) {
         match *step {
             Step::Insert(addr, len, value) => {
@@ -90,6 +194,9 @@ fn follows<A: Address>(steps: &[Step<A>], most: usize) {
             }
             Step::Remove(addr, len) => {
                 let (addr, len) = prefix(addr, len);
+                let last = addr.or(A::host_bits(u32::from(len)));
+                let mut inside = oracle.range((addr, 0)..=(last, u8::MAX)).map(|(k, _)| k.1);
+                assert_eq!(rib.has_inside(addr, len), inside.any(|l| l > len));
                 assert_eq!(rib.remove(addr, len), oracle.remove(&(addr, len)));
             }
             Step::RemoveNth(n) => {
@@ -99,31 +206,32 @@ fn follows<A: Address>(steps: &[Step<A>], most: usize) {
                 assert_eq!(rib.get(addr, len), oracle.get(&(addr, len)).copied());
                 assert_eq!(rib.remove(addr, len), oracle.remove(&(addr, len)));
             }
-            Step::Snapshot => {
-                let routes: Vec<Route<A>> = list(&oracle);
-                snapshots.push((rib.snapshot(), routes));
-            }
+            Step::Snapshot => snapshots.push((rib.snapshot(), list(&oracle))),
         }
         assert_eq!(rib.len(), oracle.len());
     }
-    let mut left: Vec<Route<A>> = rib.iter().collect();
-    left.sort_unstable();
-    assert_eq!(left, list(&oracle));
+    assert_eq!(in_order(rib.all()), list(&oracle));
     for (table, routes) in snapshots {
         check(&table, &routes);
-        check(&Rib::of(routes.clone(), most).snapshot(), &routes);
+        check(&empty.of(routes.clone()).snapshot(), &routes);
     }
+    // Down to nothing.
+    for &(addr, len) in oracle.keys() {
+        assert!(rib.remove(addr, len).is_some());
+    }
+    assert_eq!(rib.len(), 0);
+    check(&rib.snapshot(), &[]);
 }
 
-/// One by one and in a batch.
-fn check<A: Address>(table: &Table<A>, routes: &[Route<A>]) {
+/// One by one and in batches of any number.
+fn check<A: Address>(table: &impl Seen<A>, routes: &[Route<A>]) {
     let addrs = edges(routes);
     let mut all = vec![0; addrs.len()];
-    table.lookup_all(addrs.iter().copied(), &mut all);
+    table.many(&addrs, &mut all);
     for (addr, seen) in addrs.into_iter().zip(all) {
-        let wanted = scan(routes, addr);
-        assert_eq!(table.lookup(addr), wanted, "{addr:?}");
-        assert_eq!(seen, wanted.unwrap_or(NONE), "{addr:?} in a batch");
+        let wanted = scan(routes, addr).unwrap_or(NO_MATCH);
+        assert_eq!(table.one(addr), wanted, "{addr:?}");
+        assert_eq!(seen, wanted, "{addr:?} in a batch");
     }
 }
 
@@ -162,20 +270,20 @@ fn a_large_table_is_in_buckets_and_right() {
     let bulk = rib.snapshot();
     assert!(matches!(bulk, Table::Many(_)));
     assert!(bulk.bytes() < 2_000_000, "{}", bulk.bytes());
-    let mut one_by_one = Rib::default();
+    let mut one_by_one = Rib::<u32>::default();
     for &(addr, len, value) in &routes {
         one_by_one.insert(addr, len, value);
     }
     let one_by_one = one_by_one.snapshot();
     for addr in (0..40_u32).map(|i| i.wrapping_mul(0x0765_4321)) {
-        assert_eq!(bulk.lookup(addr), scan(&routes, addr));
-        assert_eq!(one_by_one.lookup(addr), scan(&routes, addr));
+        assert_eq!(bulk.lookup(addr), scan(&routes, addr).unwrap_or(NO_MATCH));
+        assert_eq!(one_by_one.lookup(addr), scan(&routes, addr).unwrap_or(NO_MATCH));
     }
     for &(addr, len, _) in &routes {
         rib.remove(addr, len);
     }
     assert!(matches!(rib.snapshot(), Table::Empty), "shrunk to nothing");
-    assert_eq!(bulk.lookup(routes[7].0), scan(&routes, routes[7].0), "as it was");
+    assert_eq!(Some(bulk.lookup(routes[7].0)), scan(&routes, routes[7].0), "as it was");
 }
 
 #[test]
@@ -223,8 +331,8 @@ fn readers_see_whole_snapshots_while_the_writer_writes() {
                 while !done.load(Ordering::Relaxed) {
                     reader.refresh();
                     let first = reader.get().lookup(prefixes[0].0);
-                    assert!(first >= Some(newest), "older than before");
-                    newest = first.unwrap();
+                    assert!(first >= newest && first != NO_MATCH, "older than before");
+                    newest = first;
                     let mut seen = prefixes.iter().map(|p| reader.get().lookup(p.0));
                     assert!(seen.all(|value| value == first));
                 }
@@ -238,21 +346,6 @@ fn readers_see_whole_snapshots_while_the_writer_writes() {
 }
 
 proptest! {
-    #[test]
-    fn ranges_equal_a_linear_scan(routes in routes4(), more in prop::collection::vec(any::<u32>(), 20)) {
-        let mut sorted: BTreeMap<(u32, u8), u32> = BTreeMap::new();
-        sorted.extend(routes.iter().map(|r| (prefix(r.0, r.1), r.2)));
-        let sorted: Vec<Route<u32>> = sorted.iter().map(|(k, v)| (k.0, k.1, *v)).collect();
-        for index_from in [0, usize::MAX] {
-            let ranges = Ranges::build(Block::ALL, sorted.iter().copied(), index_from);
-            prop_assert!(!ranges.is_indexed() || index_from == 0);
-            for addr in edges(&routes).into_iter().chain(more.clone()) {
-                let value = ranges.value(addr);
-                prop_assert_eq!((value != NONE).then_some(value), scan(&routes, addr));
-            }
-        }
-    }
-
     #[test]
     fn ipv4_equals_a_linear_scan(routes in routes4()) {
         let table = Fib4::build(routes.iter().map(|r| (Ipv4Addr::from_bits(r.0), r.1, r.2)));
@@ -271,11 +364,22 @@ proptest! {
 
     #[test]
     fn ipv4_follows_changes(steps in steps(addr4()), most in 1..9_usize) {
-        follows(&steps, most);
+        follows(&steps, &Rib::<u32>::of(Vec::new(), most));
     }
 
     #[test]
     fn ipv6_follows_changes(steps in steps(addr6()), most in 1..9_usize) {
-        follows(&steps, most);
+        follows(&steps, &Rib::<u128>::of(Vec::new(), most));
+    }
+
+    #[test]
+    fn many_ipv4_follow_changes(steps in steps(addr4())) {
+        follows(&steps, &Routes::<u16>::of(&[]).unwrap());
+        follows(&steps, &Routes::<u32>::of(&[]).unwrap());
+    }
+
+    #[test]
+    fn ipv4_follows_changes_from_tier_to_tier(steps in steps(addr4())) {
+        follows(&steps, &v4::Rib4::of_tiers(Vec::new(), (20, 10)));
     }
 }

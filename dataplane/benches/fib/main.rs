@@ -3,13 +3,17 @@
 //!
 //! A million IPv4 prefixes with the lengths that the Internet's have, 200,000 IPv6 ones.
 
-use std::collections::HashSet;
+mod data;
+mod dir24;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use data::{Random, addrs4, addrs6, alternating4, hosts4, routes4, routes6, tenant4};
+use dir24::Dir24;
 use ip_network::{Ipv4Network, Ipv6Network};
 use ip_network_table::IpNetworkTable;
 use nsplane::sync::Publisher;
@@ -19,125 +23,6 @@ use prefix_trie::PrefixMap;
 /// Addresses looked up at a time, as a worker's turn has them.
 const BATCH: usize = 32;
 const RUNS: usize = 7;
-/// A few hundred next hops, as a router has.
-const HOPS: u32 = 200;
-
-/// Numbers that look random, the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 32) as usize % n
-    }
-}
-
-/// In a thousand, how many prefixes have each length.
-const LENGTHS_V4: [(u8, u32); 14] = [
-    (8, 1),
-    (12, 1),
-    (14, 2),
-    (15, 3),
-    (16, 14),
-    (17, 9),
-    (18, 15),
-    (19, 26),
-    (20, 45),
-    (21, 52),
-    (22, 115),
-    (23, 105),
-    (24, 602),
-    (32, 10),
-];
-const LENGTHS_V6: [(u8, u32); 9] =
-    [(28, 5), (29, 30), (32, 130), (36, 40), (40, 80), (44, 100), (46, 25), (48, 560), (64, 30)];
-
-fn length(random: &mut Random, of: &[(u8, u32)]) -> u8 {
-    let mut left = random.below(1000) as u32;
-    for (len, share) in of {
-        if left < *share {
-            return *len;
-        }
-        left -= share;
-    }
-    24
-}
-
-/// Prefixes in clusters, as addresses are handed out.
-fn routes4(count: usize) -> Vec<(Ipv4Addr, u8, u32)> {
-    let mut random = Random(7);
-    let mut seen = HashSet::new();
-    let mut out = Vec::with_capacity(count);
-    while out.len() < count {
-        // 80,000 of the blocks of 16,384 addresses have any.
-        let block = (random.below(80_000) as u32).wrapping_mul(0x9e37_79b1) >> 14 << 14;
-        let (first, len) = (block >> 24, length(&mut random, &LENGTHS_V4));
-        let addr = block | (random.next() as u32 & 0x3fff);
-        let addr = addr & u32::MAX << (32 - len);
-        if (1..224).contains(&first) && first != 127 && seen.insert((addr, len)) {
-            out.push((Ipv4Addr::from_bits(addr), len, random.below(HOPS as usize) as u32));
-        }
-    }
-    out
-}
-
-fn routes6(count: usize) -> Vec<(Ipv6Addr, u8, u32)> {
-    let mut random = Random(11);
-    let mut seen = HashSet::new();
-    let mut out = Vec::with_capacity(count);
-    let tops = [0x2001_u128, 0x2400, 0x2600, 0x2800, 0x2a00, 0x2a02, 0x2a0a, 0x2c0f];
-    while out.len() < count {
-        let top = tops[random.below(8)] << 112;
-        let block = top | u128::from(random.below(6000) as u32) << 96;
-        let len = length(&mut random, &LENGTHS_V6);
-        let addr = block | u128::from(random.next() as u32) << 64;
-        let addr = addr & u128::MAX << (128 - len);
-        if seen.insert((addr, len)) {
-            out.push((Ipv6Addr::from_bits(addr), len, random.below(HOPS as usize) as u32));
-        }
-    }
-    out
-}
-
-/// Addresses to look up, by how they are chosen.
-fn addrs4(routes: &[(Ipv4Addr, u8, u32)], how: &str) -> Vec<Ipv4Addr> {
-    let mut random = Random(3);
-    let under = |random: &mut Random, (addr, len, _): (Ipv4Addr, u8, u32)| {
-        let host = random.next() as u32 & u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
-        Ipv4Addr::from_bits(addr.to_bits() | host)
-    };
-    let one = |_| match how {
-        "under" => {
-            let at = random.below(routes.len());
-            under(&mut random, routes[at])
-        }
-        "random" => Ipv4Addr::from_bits(random.next() as u32),
-        _ => {
-            // Of a million ranks, the chance falls as one over the rank.
-            let u = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
-            let rank = (routes.len() as f64).powf(u) as usize - 1;
-            under(&mut random, routes[rank.min(routes.len() - 1)])
-        }
-    };
-    (0..1 << 20).map(one).collect()
-}
-
-fn addrs6(routes: &[(Ipv6Addr, u8, u32)]) -> Vec<Ipv6Addr> {
-    let mut random = Random(5);
-    let one = |_| {
-        let (addr, len, _) = routes[random.below(routes.len())];
-        let noise = u128::from(random.next()) << 64 | u128::from(random.next());
-        Ipv6Addr::from_bits(addr.to_bits() | noise & u128::MAX >> len)
-    };
-    (0..1 << 18).map(one).collect()
-}
 
 fn ns(began: Instant, n: usize) -> f64 {
     began.elapsed().as_nanos() as f64 / n as f64
@@ -183,6 +68,8 @@ fn lookups4(routes: &[(Ipv4Addr, u8, u32)], fib: &Fib4) {
         trie.insert((addr.to_bits(), len), hop);
         tree.insert(net, hop);
     }
+    let dir = Dir24::build(routes);
+    println!("  DIR-24-8: {} KB", dir.bytes() / 1000);
     for how in ["under", "random", "zipf"] {
         let addrs = &addrs4(routes, how);
         let what = format!("{} IPv4, {how}", routes.len());
@@ -195,6 +82,7 @@ fn lookups4(routes: &[(Ipv4Addr, u8, u32)], fib: &Fib4) {
             &[
                 ("nsplane, 32 at a time", Box::new(|| batches(addrs, |a, o| fib.lookup_all(a, o)))),
                 ("nsplane, one by one", Box::new(|| one(&|a| fib.lookup(a)))),
+                ("DIR-24-8", Box::new(|| batches(addrs, |a, o| dir.lookup_all(a, o)))),
                 (
                     "prefix-trie",
                     Box::new(|| one(&|a| trie.get_lpm(&(a.to_bits(), 32)).map(|(_, v)| *v))),
@@ -285,6 +173,40 @@ fn changes4(routes: &[(Ipv4Addr, u8, u32)], rib: &mut Rib4, each: usize) {
     );
 }
 
+/// Tables of few routes: one for itself, and many of them in turn.
+fn few(quick: bool) {
+    for few in [10, 100, 1_000, 10_000] {
+        let fib = Fib4::build(routes4(few));
+        println!("{few} IPv4 readers' part {} B", fib.bytes());
+        let addrs = addrs4(&routes4(few), "under");
+        let all = || batches(&addrs, |a, o| fib.lookup_all(a, o));
+        rows(
+            &format!("{few} IPv4, under"),
+            addrs.len(),
+            &[("nsplane, 32 at a time", Box::new(all))],
+        );
+    }
+    let mut random = Random(99);
+    for (tenants, routes) in [(1_000, 100), (10_000, 10)] {
+        let tenants = if quick { tenants / 100 } else { tenants };
+        let routes: Vec<_> = (0..tenants).map(|_| tenant4(&mut random, routes)).collect();
+        let fibs: Vec<_> =
+            routes.iter().map(|r| Arc::new(Fib4::build(r.iter().copied()))).collect();
+        let bytes = fibs.iter().map(|f| f.bytes()).sum::<usize>() / tenants;
+        let ask = |_| {
+            let tenant = random.below(tenants);
+            let (addr, len, _) = routes[tenant][random.below(routes[tenant].len())];
+            let host = random.next() as u32 & u32::MAX.checked_shr(len.into()).unwrap_or(0);
+            (tenant, Ipv4Addr::from_bits(addr.to_bits() | host))
+        };
+        let asked: Vec<_> = (0..1 << 18).map(ask).collect();
+        let one = || asked.iter().filter_map(|(t, a)| fibs[*t].lookup(*a)).map(u64::from).sum();
+        println!("{tenants} tenants with {} routes: readers' part {bytes} B each", routes[0].len());
+        let what = format!("{tenants} tenants in turn, {} routes", routes[0].len());
+        rows(&what, asked.len(), &[("nsplane, one by one", Box::new(one))]);
+    }
+}
+
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
     let quick = !std::env::args().any(|a| a == "--bench");
@@ -309,16 +231,16 @@ fn main() {
     let fib6 = rib6.snapshot();
     println!("{many6} IPv6 loaded in {:.0} ms, unsorted", began.elapsed().as_secs_f64() * 1e3);
     println!("  readers' part {} KB, all {} KB", fib6.bytes() / 1000, resident() - before);
-    for few in [10, 100, 1_000, 10_000] {
-        let fib = Fib4::build(routes4(few));
-        println!("{few} IPv4 readers' part {} B", fib.bytes());
-        let addrs = addrs4(&routes4(few), "under");
+    few(quick);
+    let many = if quick { 20_000 } else { 1_000_000 };
+    for (what, routes) in [("alternating /32", alternating4(many)), ("/32 anywhere", hosts4(many))]
+    {
+        let fib = Fib4::build(routes.iter().copied());
+        println!("{many} {what}: readers' part {} KB", fib.bytes() / 1000);
+        let addrs = addrs4(&routes, "under");
         let all = || batches(&addrs, |a, o| fib.lookup_all(a, o));
-        rows(
-            &format!("{few} IPv4, under"),
-            addrs.len(),
-            &[("nsplane, 32 at a time", Box::new(all))],
-        );
+        let what = format!("{many} {what}, under");
+        rows(&what, addrs.len(), &[("nsplane, 32 at a time", Box::new(all))]);
     }
     for each in [1, 64, 4096] {
         changes4(&all4, &mut rib4, each);
