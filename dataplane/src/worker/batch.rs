@@ -22,6 +22,14 @@ const PREFETCH: usize = 8;
 /// Nanoseconds between two packets that are punted because of one stale neighbour.
 const STALE_SAMPLE: u64 = 1_000_000_000;
 
+/// What was received from a queue.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Batch {
+    pub(super) packets: usize,
+    /// As many frames were taken as may be at once: there may be more.
+    pub(super) more: bool,
+}
+
 /// Where a batch came from, or one packet of it that is a member's.
 #[derive(Clone, Copy)]
 struct Origin {
@@ -83,15 +91,14 @@ impl Tally {
 
 impl<Q: Queue> Driver<Q> {
     /// Receives and handles at most one batch from queue `at`, and at most `most` packets.
-    /// Returns how many.
     ///
     /// A long packet is one of them, and costs the turn what its further frames would.
-    pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> usize {
+    pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> Batch {
         let mut frames = Frames::new();
         let owned = &mut self.queues[at];
         let taken = owned.io.receive(&mut frames, most);
         if taken == 0 {
-            return 0;
+            return Batch::default();
         }
         owned.posted = owned.posted.saturating_sub(taken);
         let received = frames.len();
@@ -105,7 +112,8 @@ impl<Q: Queue> Driver<Q> {
         let leaving = self.sort_out(world, origin, frames, &decisions, now, &mut tally);
         tally.add_to(self.stats.port(port));
         self.leave(world, origin, leaving);
-        received
+        // Of long packets the limit is reached with fewer of them.
+        Batch { packets: received, more: taken >= most.min(BATCH) }
     }
 
     fn decide_all(
@@ -197,17 +205,16 @@ impl<Q: Queue> Driver<Q> {
         tally: &mut Tally,
     ) -> Leaving<FrameOf<Q>> {
         let mut leaving = Leaving::new();
-        for (mut frame, decision) in frames.into_iter().zip(decisions) {
+        for (frame, decision) in frames.into_iter().zip(decisions) {
             let origin = batch.of(world, decision.ingress);
             let lead = decision.lead;
             match decision.verdict {
                 Verdict::Forward(how) => {
-                    if let Some(reason) = how.sample
-                        && self.may_sample(origin, &how, reason, now)
-                    {
-                        self.punt(batch, origin, (frame, lead), reason, tally);
+                    let packet = (frame, lead);
+                    let Some(mut frame) = self.sample(batch, origin, packet, &how, now, tally)
+                    else {
                         continue;
-                    }
+                    };
                     stages::rewrite(&mut self.memory.packet(&mut frame)[usize::from(lead)..], &how);
                     if lead != 0 || !how.tags.is_empty() {
                         self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
@@ -236,17 +243,45 @@ impl<Q: Queue> Driver<Q> {
         leaving
     }
 
+    /// Punts a packet that could be forwarded, where the kernel should see some of its kind
+    /// and may see this one. Returns it where it is to be forwarded.
+    #[inline]
+    fn sample(
+        &mut self,
+        batch: Origin,
+        origin: Origin,
+        (mut frame, lead): (FrameOf<Q>, u8),
+        how: &Forward,
+        now: u64,
+        tally: &mut Tally,
+    ) -> Option<FrameOf<Q>> {
+        let Some(reason) = how.sample else { return Some(frame) };
+        let frames = long::frames(&self.memory, &mut frame) as u32;
+        if !self.may_sample(origin, how, (reason, frames), now) {
+            return Some(frame);
+        }
+        // Others may have taken the room meanwhile.
+        let refused = self.give_to_kernel(batch, origin, (frame, lead), reason, tally).err();
+        refused.map(|(_, frame)| frame)
+    }
+
     /// A packet that could be forwarded may be punted as a sample: there is budget
     /// to spare and room in the queue. To stale neighbours few packets will do, and
     /// for the seconds until the kernel has heard of one the table goes on saying
     /// "stale".
-    fn may_sample(&mut self, origin: Origin, how: &Forward, reason: PuntReason, now: u64) -> bool {
+    fn may_sample(
+        &mut self,
+        origin: Origin,
+        how: &Forward,
+        (reason, frames): (PuntReason, u32),
+        now: u64,
+    ) -> bool {
         let stale = reason == PuntReason::StaleNeighbor;
         // Neighbours that share a slot wait for each other; none waits for good, since
         // one that was sampled is not stale for long.
         let slot = how.dst.0.iter().fold(how.port.0 as u8, |sum, byte| sum.rotate_left(3) ^ byte);
         let due = &mut self.stale_due[usize::from(slot)];
-        if !self.punts.has_room(origin.account) || (stale && now < *due) {
+        if !self.punts.has_room(origin.account, frames) || (stale && now < *due) {
             return false;
         }
         let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
@@ -331,27 +366,36 @@ impl<Q: Queue> Driver<Q> {
         &mut self,
         batch: Origin,
         origin: Origin,
-        (mut frame, lead): (FrameOf<Q>, u8),
+        packet: (FrameOf<Q>, u8),
         reason: PuntReason,
         tally: &mut Tally,
     ) {
+        if let Err((why, frame)) = self.give_to_kernel(batch, origin, packet, reason, tally) {
+            self.count_drop(batch, origin, why, tally);
+            self.recycle(frame);
+        }
+    }
+
+    /// Puts a packet into the queue of the thread that punts; back, where it has no room.
+    fn give_to_kernel(
+        &mut self,
+        batch: Origin,
+        origin: Origin,
+        (mut frame, lead): (FrameOf<Q>, u8),
+        reason: PuntReason,
+        tally: &mut Tally,
+    ) -> Result<(), (DropReason, FrameOf<Q>)> {
         let Origin { port, generation, account, .. } = origin;
         let frames = long::frames(&self.memory, &mut frame) as u32;
         let punted = Punted { frame, frames, lead, port, generation, reason, account };
-        match self.punts.push(punted) {
-            Ok(()) => {
-                if port == batch.port {
-                    tally.punts[reason as usize] += 1;
-                } else {
-                    self.stats.port(port).punts[reason as usize].add(1);
-                }
-                self.punted = true;
-            }
-            Err((why, punted)) => {
-                self.count_drop(batch, origin, why, tally);
-                self.recycle(punted.frame);
-            }
+        self.punts.push(punted).map_err(|(why, punted)| (why, punted.frame))?;
+        if port == batch.port {
+            tally.punts[reason as usize] += 1;
+        } else {
+            self.stats.port(port).punts[reason as usize].add(1);
         }
+        self.punted = true;
+        Ok(())
     }
 
     /// Sends packets in groups of one egress port; within a group order is kept.

@@ -73,9 +73,10 @@ pub trait Queue: Send + 'static {
     /// The memory its frames live in.
     type Memory: Memory;
 
-    /// Takes at most `most` received packets into `out`, as many as are there and it has
-    /// room for; of a packet in several frames only the first is in there. Returns how many
-    /// frames it took. What is there of a packet that is not there whole is kept back.
+    /// Takes at most `most` received frames, as many as are there and `out` has room for,
+    /// and the rest of the last one's packet; of a packet in several frames only the first
+    /// is put in `out`. Returns how many frames it took. What is there of a packet that is
+    /// not there whole is kept back.
     fn receive(&mut self, out: &mut Frames<<Self::Memory as Memory>::Frame>, most: usize) -> usize;
 
     /// Moves packets from the front of `frames` into the TX ring, each whole; what does
@@ -96,7 +97,8 @@ pub trait Queue: Send + 'static {
     /// shared producer index.
     fn has_received(&mut self) -> bool;
 
-    /// It is to have frames to receive into; else it only sends.
+    /// It is to have frames to receive into; else it only sends. That stays as it is while
+    /// a worker has the queue.
     fn receives(&self) -> bool;
 
     /// File descriptor that becomes readable when frames arrive; None for a queue

@@ -238,13 +238,13 @@ impl<Q: Queue> Worker<Q> {
         !self.inbox.is_empty()
             || turns.handed() > 0
             || (0..mesh.workers()).any(|from| !mesh.ring(WorkerId(from), *id).is_empty())
-            || queues.iter_mut().any(|owned| owned.io.has_received())
+            || queues.iter_mut().any(|owned| owned.io.receives() && owned.io.has_received())
     }
 
-    /// Sockets that become readable when packets arrive.
+    /// Sockets that become readable when packets arrive: not those that only send.
     pub fn sockets(&self) -> impl Iterator<Item = Watched> {
-        let alive = self.driver.queues.iter().filter(|owned| !owned.dead);
-        alive.filter_map(|owned| {
+        let queues = self.driver.queues.iter();
+        queues.filter(|owned| !owned.dead && owned.io.receives()).filter_map(|owned| {
             let of = (owned.port, owned.queue, owned.generation);
             Some(Watched { fd: owned.io.fd()?, of })
         })

@@ -162,6 +162,7 @@ struct Rings {
     sending: Vec<u8>,
     /// Frames of a packet that has not all arrived.
     partial: Vec<SimFrame>,
+    fd: Option<RawFd>,
 }
 
 impl Rings {
@@ -180,6 +181,7 @@ impl Rings {
             record: None,
             sending: Vec::new(),
             partial: Vec::with_capacity(64),
+            fd: None,
         }
     }
 
@@ -251,15 +253,13 @@ impl Queue for SimQueue {
             out.extend(rings.rx.drain(..count));
             return count;
         }
-        let (mut packets, mut count) = (0, 0);
-        while packets < room
+        let mut count = 0;
+        // The rest of the last one has room: its first frame was one of those.
+        while (count < room || !rings.partial.is_empty())
             && let Some(frame) = rings.rx.pop_front()
         {
             count += 1;
-            if let Some(packet) = rings.join(frame) {
-                out.push(packet);
-                packets += 1;
-            }
+            out.extend(rings.join(frame));
         }
         count
     }
@@ -337,7 +337,7 @@ impl Queue for SimQueue {
     }
 
     fn fd(&self) -> Option<RawFd> {
-        None
+        lock(&self.rings).fd
     }
 }
 
@@ -416,6 +416,11 @@ impl SimWire {
     /// The next `count` packets are completed without being sent.
     pub fn refuse(&self, count: u32) {
         lock(&self.rings).refuse = count;
+    }
+
+    /// The queue says that this is its descriptor.
+    pub fn set_fd(&self, fd: RawFd) {
+        lock(&self.rings).fd = Some(fd);
     }
 
     /// The device is gone.
