@@ -1,26 +1,30 @@
-//! One batch from one queue: decide on all packets, then let each go its way.
+//! One batch from one queue: what is usual together, the rest one by one, then each its way.
+//!
+//! ```text
+//!  receive ─► heads ─► routes ─► ways ─► rewrite ───────────► all one way: as they are
+//!               │        │        │                 ┌───────► else: in groups
+//!               └────────┴────────┴─► one by one ───┘
+//!                  not usual          (`single`)
+//! ```
 
 use arrayvec::ArrayVec;
-use nsplane_abi::Tag;
-use nsplane_abi::long::LONGEST;
-use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_ODD};
 
 use super::egress::Group;
 use super::io::{BATCH, Frames, Memory, Queue};
 use super::long;
 use super::run::{Driver, FrameOf};
-use super::stages::{self, Decision, Forward, Verdict};
-use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Account, Punted, Way};
-use crate::stats::{DropReason, PortStats, PuntReason};
+use super::single::{Origin, Tally};
+use super::stages::Forward;
+use super::stages::usual::{Family, Heads, Ring, V4, V6};
+use crate::id::{Generation, PortId};
+use crate::port::Way;
 use crate::tables::World;
-use crate::wire::vlan;
+use crate::wire::ethernet;
 
-/// How many packets ahead of the one decided on are being fetched.
+/// How many packets ahead of the one that is looked at are being fetched.
 const PREFETCH: usize = 8;
 
-/// Nanoseconds between two packets that are punted because of one stale neighbour.
-const STALE_SAMPLE: u64 = 1_000_000_000;
+const _: () = assert!(BATCH == 64, "a batch is the bits of a word");
 
 /// What was received from a queue.
 #[derive(Clone, Copy, Default)]
@@ -30,63 +34,44 @@ pub(super) struct Batch {
     pub(super) more: bool,
 }
 
-/// Where a batch came from, or one packet of it that is a member's.
+/// Where a packet leaves that is ready to.
 #[derive(Clone, Copy)]
-struct Origin {
+pub(super) struct Leave {
+    ingress: PortId,
     port: PortId,
     generation: Generation,
-    queue: QueueId,
-    /// The port's namespace; None where the world has no such port.
-    ns: Option<NsId>,
-    /// On whose account its packets go.
-    account: Account,
+    /// Bytes of the packet.
+    len: u16,
 }
 
-impl Origin {
-    /// The same for a packet that came in as `ingress` says, which may be a member.
-    #[inline]
-    fn of(self, world: &World, ingress: PortId) -> Self {
-        if ingress == self.port {
-            return self;
-        }
-        let member = world.ports.get(ingress.index()).and_then(Option::as_ref);
-        Self {
-            port: ingress,
-            generation: member.map_or(self.generation, |m| m.generation),
-            ns: member.map(|m| m.ns),
-            account: member.map_or(self.account, |m| Account::of(m.ns)),
-            ..self
-        }
+impl Leave {
+    const NOWHERE: Self =
+        Self { ingress: PortId(0), port: PortId(0), generation: Generation(0), len: 0 };
+
+    /// How a packet of so many bytes leaves.
+    pub(super) fn of(how: &Forward, len: u16) -> Self {
+        let &Forward { ingress, port, generation, .. } = how;
+        Self { ingress, port, generation, len }
+    }
+
+    /// It leaves together with the other one.
+    #[inline(always)]
+    fn is_with(&self, other: &Self) -> bool {
+        (self.ingress, self.port, self.generation) == (other.ingress, other.port, other.generation)
     }
 }
 
 /// Packets of a batch on their way out; a slot is emptied when its group leaves.
-type Leaving<F> = ArrayVec<Option<(F, Forward)>, BATCH>;
+pub(super) type Leaving<F> = ArrayVec<Option<(F, Leave)>, BATCH>;
 
-/// What is counted for a batch, added to the port's counters once. What is a member's
-/// is counted at once.
-#[derive(Default)]
-struct Tally {
-    packets: u64,
+/// What became of the usual packets of a batch.
+struct Done {
+    /// The others, a bit each.
+    left: u64,
+    /// By number in the batch.
+    leave: [Leave; BATCH],
+    /// Bytes that leave.
     bytes: u64,
-    csum_completed: u64,
-    drops: [u64; DropReason::COUNT],
-    punts: [u64; PuntReason::COUNT],
-}
-
-impl Tally {
-    fn add_to(&self, stats: &PortStats) {
-        stats.rx_packets.add(self.packets);
-        stats.rx_bytes.add(self.bytes);
-        if self.csum_completed > 0 {
-            stats.csum_completed.add(self.csum_completed);
-        }
-        let drops = stats.drops.iter().zip(self.drops);
-        let punts = stats.punts.iter().zip(self.punts);
-        for (counter, n) in drops.chain(punts).filter(|&(_, n)| n > 0) {
-            counter.add(n);
-        }
-    }
 }
 
 impl<Q: Queue> Driver<Q> {
@@ -101,315 +86,127 @@ impl<Q: Queue> Driver<Q> {
             return Batch::default();
         }
         owned.posted = owned.posted.saturating_sub(taken);
-        let received = frames.len();
-        self.turns.beside += taken - received.min(taken);
-        let port = owned.port;
+        let packets = frames.len();
+        self.turns.beside += taken - packets.min(taken);
+        // Of long packets the limit is reached with fewer of them.
+        let batch = Batch { packets, more: taken >= most.min(BATCH) };
+        if packets == 0 {
+            return batch;
+        }
+        let (port, generation) = (owned.port, owned.generation);
+        let (queue, account) = (owned.queue, owned.account);
         let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
-        let (generation, queue, account) = (owned.generation, owned.queue, owned.account);
         let origin = Origin { port, generation, queue, ns, account };
         let mut tally = Tally::default();
-        let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
-        let leaving = self.sort_out(world, origin, frames, &decisions, now, &mut tally);
-        tally.add_to(self.stats.port(port));
-        self.leave(world, origin, leaving);
-        // Of long packets the limit is reached with fewer of them.
-        Batch { packets: received, more: taken >= most.min(BATCH) }
+        let done = self.usual(world, origin, &mut frames, &mut tally);
+        let first = done.leave[0];
+        if done.left == 0 && done.leave[1..packets].iter().all(|leave| leave.is_with(&first)) {
+            tally.add_to(self.stats.port(port));
+            let Leave { ingress, port: egress, generation, .. } = first;
+            let way = Way { ingress, egress, generation, queue, account };
+            self.send(world, Group { way, bytes: done.bytes, places: packets, packets: frames });
+        } else {
+            let mut leaving = Leaving::new();
+            for (at, frame) in frames.into_iter().enumerate() {
+                if done.left >> at & 1 == 0 {
+                    leaving.push(Some((frame, done.leave[at])));
+                } else {
+                    self.single(world, origin, frame, now, &mut tally, &mut leaving);
+                }
+            }
+            tally.add_to(self.stats.port(port));
+            self.leave(world, origin, leaving);
+        }
+        batch
     }
 
-    fn decide_all(
-        &self,
+    /// Makes the usual packets of a batch ready to leave.
+    fn usual(
+        &mut self,
         world: &World,
         origin: Origin,
         frames: &mut Frames<FrameOf<Q>>,
         tally: &mut Tally,
-    ) -> ArrayVec<Decision, BATCH> {
-        let mut decisions = ArrayVec::new();
+    ) -> Done {
         for frame in frames.iter().take(PREFETCH) {
             self.memory.prefetch(frame);
         }
-        for at in 0..frames.len() {
+        let left = u64::MAX >> (BATCH - frames.len());
+        let mut done = Done { left, leave: [Leave::NOWHERE; BATCH], bytes: 0 };
+        let Some(ring) = Ring::new(world, origin.port, origin.generation) else {
+            return done;
+        };
+        if ring.takes::<V4>() {
+            self.usual_of::<V4>(&ring, origin, frames, &mut done, tally);
+        }
+        if done.left != 0 && ring.takes::<V6>() {
+            self.usual_of::<V6>(&ring, origin, frames, &mut done, tally);
+        }
+        done
+    }
+
+    /// Those of one family.
+    #[inline(never)]
+    fn usual_of<F: Family>(
+        &mut self,
+        ring: &Ring<'_>,
+        origin: Origin,
+        frames: &mut Frames<FrameOf<Q>>,
+        done: &mut Done,
+        tally: &mut Tally,
+    ) {
+        let mut heads = Heads::<F>::default();
+        let mut look = done.left;
+        while look != 0 {
+            let at = look.trailing_zeros() as usize;
+            look &= look - 1;
             if let Some(ahead) = frames.get(at + PREFETCH) {
                 self.memory.prefetch(ahead);
             }
             let frame = &mut frames[at];
-            let tag = self.memory.tag(frame);
-            let (port, generation) = (origin.port, origin.generation);
-            if self.memory.is_long(frame) {
-                decisions.push(self.decide_long(world, origin, frame, tag));
-            } else if tag.flags & TAG_ODD == 0 {
-                let packet = self.memory.packet(frame);
-                let decision = stages::decide(world, port, generation, &tag, packet);
-                tally.packets += 1;
-                tally.bytes += packet.len() as u64;
-                tally.csum_completed += u64::from(decision.csum_completed);
-                decisions.push(decision);
-            } else {
-                let below = self.memory.member_tag(frame);
-                let packet = self.memory.packet(frame);
-                let tags = (&tag, &below);
-                let decision = stages::member::decide(world, port, generation, tags, packet);
-                let bytes = packet.len() as u64;
-                let csum_completed = u64::from(decision.csum_completed);
-                let one = Tally { packets: 1, bytes, csum_completed, ..Tally::default() };
-                one.add_to(self.stats.port(decision.ingress));
-                decisions.push(decision);
+            let (tag, long) = (self.memory.tag(frame), self.memory.is_long(frame));
+            if let Some(head) = ring.head::<F>(&tag, self.memory.packet(frame))
+                && !long
+            {
+                heads.push(at, &head);
             }
         }
-        decisions
-    }
-
-    /// Decides on a packet of several frames, and counts it.
-    #[cold]
-    fn decide_long(
-        &self,
-        world: &World,
-        Origin { port, generation, .. }: Origin,
-        frame: &mut FrameOf<Q>,
-        mut tag: Tag,
-    ) -> Decision {
-        let below = self.memory.member_tag(frame);
-        let (_, whole) = long::extent(&self.memory, frame);
-        let csum_completed = long::complete_checksum(&self.memory, frame, whole, &tag);
-        tag.flags &= !TAG_CSUM_PARTIAL;
-        let first = self.memory.packet(frame);
-        let behind = whole - first.len();
-        let mut decision = if whole > LONGEST {
-            // The program passes such: its settings are not of now.
-            let verdict = Verdict::Drop(DropReason::Stale);
-            Decision { verdict, ingress: port, lead: 0, csum_completed }
-        } else if tag.flags & TAG_ODD == 0 {
-            stages::decide_part(world, port, generation, &tag, (first, behind))
-        } else {
-            let tags = (&tag, &below);
-            stages::member::decide_part(world, port, generation, tags, (first, behind))
-        };
-        decision.csum_completed = csum_completed;
-        let one = Tally {
-            packets: 1,
-            bytes: whole as u64,
-            csum_completed: u64::from(csum_completed),
-            ..Tally::default()
-        };
-        one.add_to(self.stats.port(decision.ingress));
-        decision
-    }
-
-    /// Drops and punts what is to be dropped and punted, rewrites the rest.
-    fn sort_out(
-        &mut self,
-        world: &World,
-        batch: Origin,
-        frames: Frames<FrameOf<Q>>,
-        decisions: &[Decision],
-        now: u64,
-        tally: &mut Tally,
-    ) -> Leaving<FrameOf<Q>> {
-        let mut leaving = Leaving::new();
-        for (frame, decision) in frames.into_iter().zip(decisions) {
-            let origin = batch.of(world, decision.ingress);
-            let lead = decision.lead;
-            match decision.verdict {
-                Verdict::Forward(how) => {
-                    let packet = (frame, lead);
-                    let Some(mut frame) = self.sample(batch, origin, packet, &how, now, tally)
-                    else {
-                        continue;
-                    };
-                    stages::rewrite(&mut self.memory.packet(&mut frame)[usize::from(lead)..], &how);
-                    if lead != 0 || !how.tags.is_empty() {
-                        self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
-                        continue;
-                    }
-                    self.cut(&mut frame, usize::from(how.len));
-                    leaving.push(Some((frame, how)));
-                }
-                Verdict::Send(how) => {
-                    self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
-                }
-                Verdict::Punt(reason) => {
-                    if origin.ns.is_some_and(|ns| self.budget.take(ns, now)) {
-                        self.punt(batch, origin, (frame, lead), reason, tally);
-                    } else {
-                        self.count_drop(batch, origin, DropReason::PuntLimit, tally);
-                        self.recycle(frame);
-                    }
-                }
-                Verdict::Drop(reason) => {
-                    self.count_drop(batch, origin, reason, tally);
-                    self.recycle(frame);
-                }
+        if heads.is_empty() {
+            return;
+        }
+        let mut hops = [0; BATCH];
+        ring.routes(&heads, &mut hops);
+        for ((at, (dst, len)), hop) in heads.iter().zip(hops) {
+            let Some(way) = ring.way::<F>(&mut self.ways, (dst, len), hop) else {
+                continue;
+            };
+            let packet = self.memory.packet(&mut frames[at]);
+            tally.packets += 1;
+            tally.bytes += packet.len() as u64;
+            F::rewrite(packet, &way.addresses);
+            let len = ethernet::LEN as u16 + len;
+            let (port, generation) = (way.port, way.generation);
+            done.leave[at] = Leave { ingress: origin.port, port, generation, len };
+            done.left &= !(1 << at);
+            done.bytes += u64::from(len);
+            if packet.len() > usize::from(len) {
+                self.memory.truncate(&mut frames[at], len.into());
             }
         }
-        leaving
-    }
-
-    /// Punts a packet that could be forwarded, where the kernel should see some of its kind
-    /// and may see this one. Returns it where it is to be forwarded.
-    #[inline]
-    fn sample(
-        &mut self,
-        batch: Origin,
-        origin: Origin,
-        (mut frame, lead): (FrameOf<Q>, u8),
-        how: &Forward,
-        now: u64,
-        tally: &mut Tally,
-    ) -> Option<FrameOf<Q>> {
-        let Some(reason) = how.sample else { return Some(frame) };
-        let frames = long::frames(&self.memory, &mut frame) as u32;
-        if !self.may_sample(origin, how, (reason, frames), now) {
-            return Some(frame);
-        }
-        // Others may have taken the room meanwhile.
-        let refused = self.give_to_kernel(batch, origin, (frame, lead), reason, tally).err();
-        refused.map(|(_, frame)| frame)
-    }
-
-    /// A packet that could be forwarded may be punted as a sample: there is budget
-    /// to spare and room in the queue. To stale neighbours few packets will do, and
-    /// for the seconds until the kernel has heard of one the table goes on saying
-    /// "stale".
-    fn may_sample(
-        &mut self,
-        origin: Origin,
-        how: &Forward,
-        (reason, frames): (PuntReason, u32),
-        now: u64,
-    ) -> bool {
-        let stale = reason == PuntReason::StaleNeighbor;
-        // Neighbours that share a slot wait for each other; none waits for good, since
-        // one that was sampled is not stale for long.
-        let slot = how.dst.0.iter().fold(how.port.0 as u8, |sum, byte| sum.rotate_left(3) ^ byte);
-        let due = &mut self.stale_due[usize::from(slot)];
-        if !self.punts.has_room(origin.account, frames) || (stale && now < *due) {
-            return false;
-        }
-        let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
-        if may && stale {
-            *due = now.saturating_add(STALE_SAMPLE);
-        }
-        may
-    }
-
-    /// Puts on the VLAN tags that the packet leaves with, in place of those it came with.
-    fn dress(
-        &mut self,
-        batch: Origin,
-        origin: Origin,
-        (mut frame, lead): (FrameOf<Q>, u8),
-        mut how: Forward,
-        tally: &mut Tally,
-        leaving: &mut Leaving<FrameOf<Q>>,
-    ) {
-        let (lead, len) = (usize::from(lead), usize::from(how.len));
-        let dressed = len + how.tags.len();
-        // Longer by at most two tags than what fits a u16, and then there is no room.
-        let fits = if !self.memory.is_long(&frame) && self.memory.lengthen(&mut frame, dressed) {
-            vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags)
-        } else {
-            // It has several frames, or needs them now.
-            self.memory.multi_buffer() && self.dress_long(&mut frame, lead, len, how.tags)
-        };
-        if let (true, Ok(len)) = (fits, u16::try_from(dressed)) {
-            self.cut(&mut frame, dressed);
-            how.len = len;
-            leaving.push(Some((frame, how)));
-        } else {
-            self.count_drop(batch, origin, DropReason::NoRoom, tally);
-            self.recycle(frame);
-        }
-    }
-
-    #[cold]
-    fn dress_long(
-        &mut self,
-        frame: &mut FrameOf<Q>,
-        lead: usize,
-        len: usize,
-        tags: vlan::Tags,
-    ) -> bool {
-        let pool = &mut self.pool;
-        long::cut(&self.memory, frame, lead + len, |frame| pool.put(frame));
-        let mut spare = self.pool.take();
-        let done = long::put_on(&self.memory, frame, lead, tags, &mut spare);
-        spare.into_iter().for_each(|frame| self.pool.put(frame));
-        done
-    }
-
-    /// Shortens a packet.
-    #[inline]
-    fn cut(&mut self, frame: &mut FrameOf<Q>, len: usize) {
-        if self.memory.is_long(frame) {
-            let pool = &mut self.pool;
-            long::cut(&self.memory, frame, len, |frame| pool.put(frame));
-        } else {
-            self.memory.truncate(frame, len);
-        }
-    }
-
-    /// Takes the frames of a packet that goes nowhere.
-    #[inline]
-    pub(super) fn recycle(&mut self, frame: FrameOf<Q>) {
-        let pool = &mut self.pool;
-        long::give(&self.memory, frame, |frame| pool.put(frame));
-    }
-
-    fn count_drop(&self, batch: Origin, origin: Origin, reason: DropReason, tally: &mut Tally) {
-        if origin.port == batch.port {
-            tally.drops[reason as usize] += 1;
-        } else {
-            self.stats.port(origin.port).drops[reason as usize].add(1);
-        }
-    }
-
-    fn punt(
-        &mut self,
-        batch: Origin,
-        origin: Origin,
-        packet: (FrameOf<Q>, u8),
-        reason: PuntReason,
-        tally: &mut Tally,
-    ) {
-        if let Err((why, frame)) = self.give_to_kernel(batch, origin, packet, reason, tally) {
-            self.count_drop(batch, origin, why, tally);
-            self.recycle(frame);
-        }
-    }
-
-    /// Puts a packet into the queue of the thread that punts; back, where it has no room.
-    fn give_to_kernel(
-        &mut self,
-        batch: Origin,
-        origin: Origin,
-        (mut frame, lead): (FrameOf<Q>, u8),
-        reason: PuntReason,
-        tally: &mut Tally,
-    ) -> Result<(), (DropReason, FrameOf<Q>)> {
-        let Origin { port, generation, account, .. } = origin;
-        let frames = long::frames(&self.memory, &mut frame) as u32;
-        let punted = Punted { frame, frames, lead, port, generation, reason, account };
-        self.punts.push(punted).map_err(|(why, punted)| (why, punted.frame))?;
-        if port == batch.port {
-            tally.punts[reason as usize] += 1;
-        } else {
-            self.stats.port(port).punts[reason as usize].add(1);
-        }
-        self.punted = true;
-        Ok(())
     }
 
     /// Sends packets in groups of one egress port; within a group order is kept.
     fn leave(&mut self, world: &World, origin: Origin, mut leaving: Leaving<FrameOf<Q>>) {
         for first in 0..leaving.len() {
-            let Some((_, how)) = &leaving[first] else {
+            let Some((_, leave)) = &leaving[first] else {
                 continue;
             };
-            let (ingress, egress, generation) = (how.ingress, how.port, how.generation);
+            let leave = *leave;
+            let Leave { ingress, port: egress, generation, .. } = leave;
             let (queue, account) = (origin.queue, origin.of(world, ingress).account);
             let mut group = Group::new(Way { ingress, egress, generation, queue, account });
             for slot in &mut leaving[first..] {
-                let same = |how: &Forward| (how.port, how.ingress) == (egress, ingress);
-                if let Some((mut frame, how)) = slot.take_if(|(_, how)| same(how)) {
+                if let Some((mut frame, how)) = slot.take_if(|(_, other)| other.is_with(&leave)) {
                     let frames = long::frames(&self.memory, &mut frame);
                     group.push(frame, (frames, how.len.into()));
                 }

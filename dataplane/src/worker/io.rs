@@ -51,7 +51,7 @@ pub trait Memory: Clone + Send + 'static {
     /// Links a frame, and what is behind it, behind one that has nothing behind it.
     fn link(&self, frame: &mut Self::Frame, next: Self::Frame);
 
-    /// Starts fetching the packet's first cache line.
+    /// Starts fetching the packet's first cache line, and what is in front of it.
     fn prefetch(&self, frame: &Self::Frame);
 }
 

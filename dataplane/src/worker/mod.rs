@@ -25,6 +25,7 @@ mod egress;
 pub mod long;
 mod pool;
 mod schedule;
+mod single;
 mod turns;
 
 pub use run::{Config, Parts, Round, Worker};

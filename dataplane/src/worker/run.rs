@@ -23,6 +23,7 @@ use super::egress::Span;
 use super::idle::Watched;
 use super::io::{BATCH, Memory, Queue};
 use super::pool::Pool;
+use super::stages::usual::Ways;
 use super::turns::Turns;
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::port::{Account, Depot, FromWorker, Mesh, PuntQueue, ToWorker};
@@ -137,6 +138,7 @@ pub(super) struct Driver<Q: Queue> {
     pub(super) turns: Turns<FrameOf<Q>>,
     pub(super) pool: Pool<FrameOf<Q>>,
     pub(super) budget: Budget,
+    pub(super) ways: Ways,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) punts: Arc<PuntQueue<FrameOf<Q>>>,
     punt_bell: Arc<Doorbell>,
@@ -189,6 +191,7 @@ impl<Q: Queue> Worker<Q> {
             turns: Turns::new(mesh.depth(), config.tx_room),
             pool: Pool::new(config.frames, config.pool_low, config.pool_high, depot),
             budget,
+            ways: Ways::default(),
             stats,
             punts,
             punt_bell,
@@ -320,6 +323,7 @@ impl<Q: Queue> Driver<Q> {
 
     /// Takes notice of a new world.
     fn heed(&mut self, world: &World) {
+        self.ways.forget();
         self.budget.reserve(world.namespaces.len(), &world.punt_rates);
         if self.turns.is_stale(world, &self.queues) {
             self.index_queues(world);

@@ -27,6 +27,7 @@
 pub mod member;
 mod route;
 pub mod trace;
+pub mod usual;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -200,6 +201,13 @@ fn admit<'w>(
     generation: Generation,
     tag: &Tag,
 ) -> Stage<(&'w Port, &'w Namespace)> {
+    let (ingress, ns) = ring(world, port, generation)?;
+    if agrees(tag, port, ingress) { Ok((ingress, ns)) } else { Err(End::Drop(DropReason::Stale)) }
+}
+
+/// What the ring proves: it is this port's, in this use of its slot, if the world says so too.
+#[inline]
+fn ring(world: &World, port: PortId, generation: Generation) -> Stage<(&Port, &Namespace)> {
     let Some(ingress) = world.ports.get(port.index()).and_then(Option::as_ref) else {
         return Err(End::Drop(DropReason::PortGone));
     };
@@ -209,11 +217,16 @@ fn admit<'w>(
     };
     let agree = ingress.generation == generation
         && ns.id == Some(ingress.ns)
-        && matches!(ingress.role, Role::Device)
-        && tag.ns == ingress.ns.packed()
-        && tag.port == port.0
-        && tag.generation == generation.low();
+        && matches!(ingress.role, Role::Device);
     if agree { Ok((ingress, ns)) } else { Err(End::Drop(DropReason::Stale)) }
+}
+
+/// The tag names the port, its namespace and its generation.
+#[inline]
+fn agrees(tag: &Tag, port: PortId, ingress: &Port) -> bool {
+    tag.ns == ingress.ns.packed()
+        && tag.port == port.0
+        && tag.generation == ingress.generation.low()
 }
 
 /// Completes an L4 checksum that the sender left to its device; true if it did.
@@ -328,28 +341,41 @@ fn forward(
     ingress: &Port,
     packet: &Packet<'_>,
 ) -> Stage<Forward> {
-    let punt = |reason| Err(End::Punt(reason));
-    let Some(Out { port: to, gateway, mtu }) = route::out(ns, port, packet)? else {
-        return punt(PuntReason::KernelRoute);
+    let Some(out) = route::out(ns, port, packet)? else {
+        return Err(End::Punt(PuntReason::KernelRoute));
     };
-    route::check_source(ns, port, ingress, packet, to)?;
+    route::check_source(ns, port, ingress, packet, out.port)?;
+    leave(world, ns, (port, ingress), (&packet.dst, packet.len), out).map(|(forward, _)| forward)
+}
+
+/// Egress port, length, neighbour of a packet with this destination and length. Beside how
+/// it leaves, the longest IP packet that does so.
+#[inline(always)]
+fn leave(
+    world: &World,
+    ns: &Namespace,
+    (port, ingress): (PortId, &Port),
+    (dst, len): (&IpAddr, usize),
+    Out { port: to, gateway, mtu }: Out<'_>,
+) -> Stage<(Forward, u32)> {
+    let punt = |reason| Err(End::Punt(reason));
     let Some(egress) = egress(world, ingress, to) else {
         return punt(PuntReason::KernelRoute);
     };
     let mtu = if plant::is(Bug::Mtu) { mtu.min(egress.mtu) + 4 } else { mtu.min(egress.mtu) };
     // No MTU says more than what the length field of a packet can.
-    if packet.len > mtu as usize {
+    if len > mtu as usize {
         return punt(PuntReason::TooBig);
     }
     // Two calls: a reference to one or the other would keep the packet's in memory.
     let neigh = match gateway {
         Some(gateway) => ns.neighbors.get(to, gateway),
-        None => ns.neighbors.get(to, &packet.dst),
+        None => ns.neighbors.get(to, dst),
     };
     let Some(neigh) = neigh else {
         return punt(PuntReason::NoNeighbor);
     };
-    let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
+    let Ok(len) = u16::try_from(ethernet::LEN + len) else {
         return punt(PuntReason::TooBig);
     };
     let (by, generation, tags) = match &egress.role {
@@ -361,20 +387,13 @@ fn forward(
         }
         Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
     };
-    Ok(Forward {
-        ingress: port,
-        port: by,
-        generation,
-        tags,
-        len,
-        dst: neigh.mac,
-        src: egress.mac,
-        sample: if to == port {
-            Some(PuntReason::Hairpin)
-        } else {
-            neigh.stale.then_some(PuntReason::StaleNeighbor)
-        },
-    })
+    let sample = if to == port {
+        Some(PuntReason::Hairpin)
+    } else {
+        neigh.stale.then_some(PuntReason::StaleNeighbor)
+    };
+    let (dst, src) = (neigh.mac, egress.mac);
+    Ok((Forward { ingress: port, port: by, generation, tags, len, dst, src, sample }, mtu))
 }
 
 /// The tags themselves.
