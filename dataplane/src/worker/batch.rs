@@ -10,7 +10,7 @@
 use arrayvec::ArrayVec;
 
 use super::egress::Group;
-use super::io::{BATCH, Frames, Memory, Queue};
+use super::io::{BATCH, Memory, Queue};
 use super::long;
 use super::run::{Driver, FrameOf};
 use super::single::{Origin, Tally};
@@ -79,10 +79,11 @@ impl<Q: Queue> Driver<Q> {
     ///
     /// A long packet is one of them, and costs the turn what its further frames would.
     pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> Batch {
-        let mut frames = Frames::new();
+        let mut frames = self.list();
         let owned = &mut self.queues[at];
         let taken = owned.io.receive(&mut frames, most);
         if taken == 0 {
+            self.put_list(frames);
             return Batch::default();
         }
         owned.posted = owned.posted.saturating_sub(taken);
@@ -91,6 +92,7 @@ impl<Q: Queue> Driver<Q> {
         // Of long packets the limit is reached with fewer of them.
         let batch = Batch { packets, more: taken >= most.min(BATCH) };
         if packets == 0 {
+            self.put_list(frames);
             return batch;
         }
         let (port, generation) = (owned.port, owned.generation);
@@ -107,7 +109,7 @@ impl<Q: Queue> Driver<Q> {
             self.send(world, Group { way, bytes: done.bytes, places: packets, packets: frames });
         } else {
             let mut leaving = Leaving::new();
-            for (at, frame) in frames.into_iter().enumerate() {
+            for (at, frame) in frames.drain(..).enumerate() {
                 if done.left >> at & 1 == 0 {
                     leaving.push(Some((frame, done.leave[at])));
                 } else {
@@ -115,6 +117,7 @@ impl<Q: Queue> Driver<Q> {
                 }
             }
             tally.add_to(self.stats.port(port));
+            self.put_list(frames);
             self.leave(world, origin, leaving);
         }
         batch
@@ -125,7 +128,7 @@ impl<Q: Queue> Driver<Q> {
         &mut self,
         world: &World,
         origin: Origin,
-        frames: &mut Frames<FrameOf<Q>>,
+        frames: &mut [FrameOf<Q>],
         tally: &mut Tally,
     ) -> Done {
         for frame in frames.iter().take(PREFETCH) {
@@ -151,7 +154,7 @@ impl<Q: Queue> Driver<Q> {
         &mut self,
         ring: &Ring<'_>,
         origin: Origin,
-        frames: &mut Frames<FrameOf<Q>>,
+        frames: &mut [FrameOf<Q>],
         done: &mut Done,
         tally: &mut Tally,
     ) {
@@ -204,7 +207,8 @@ impl<Q: Queue> Driver<Q> {
             let leave = *leave;
             let Leave { ingress, port: egress, generation, .. } = leave;
             let (queue, account) = (origin.queue, origin.of(world, ingress).account);
-            let mut group = Group::new(Way { ingress, egress, generation, queue, account });
+            let way = Way { ingress, egress, generation, queue, account };
+            let mut group = Group::new(way, self.list());
             for slot in &mut leaving[first..] {
                 if let Some((mut frame, how)) = slot.take_if(|(_, other)| other.is_with(&leave)) {
                     let frames = long::frames(&self.memory, &mut frame);

@@ -21,7 +21,7 @@ use crossbeam::channel::{Receiver, Sender};
 use super::budget::Budget;
 use super::egress::Span;
 use super::idle::Watched;
-use super::io::{BATCH, Memory, Queue};
+use super::io::{BATCH, Frames, Memory, Queue};
 use super::pool::Pool;
 use super::stages::usual::Ways;
 use super::turns::Turns;
@@ -30,6 +30,10 @@ use crate::port::{Account, Depot, FromWorker, Mesh, PuntQueue, ToWorker};
 use crate::stats::WorkerStats;
 use crate::sync::{Doorbell, Reader};
 use crate::tables::World;
+
+/// Lists of frames that are in use at one time: what was received, a group of it, what of
+/// that is over the share, and what finds no place.
+const LISTS: usize = 4;
 
 /// The frames of a queue's memory.
 pub type FrameOf<Q> = <<Q as Queue>::Memory as Memory>::Frame;
@@ -137,6 +141,8 @@ pub(super) struct Driver<Q: Queue> {
     pub(super) spans: Box<[Span]>,
     pub(super) turns: Turns<FrameOf<Q>>,
     pub(super) pool: Pool<FrameOf<Q>>,
+    /// Empty lists for frames: all that are needed at one time.
+    pub(super) lists: Vec<Frames<FrameOf<Q>>>,
     pub(super) budget: Budget,
     pub(super) ways: Ways,
     pub(super) stats: Arc<WorkerStats>,
@@ -190,6 +196,7 @@ impl<Q: Queue> Worker<Q> {
             spans: vec![Span::default(); config.max_ports].into(),
             turns: Turns::new(mesh.depth(), config.tx_room),
             pool: Pool::new(config.frames, config.pool_low, config.pool_high, depot),
+            lists: (0..LISTS).map(|_| Vec::with_capacity(BATCH)).collect(),
             budget,
             ways: Ways::default(),
             stats,

@@ -325,13 +325,13 @@ impl<Q: Queue> Driver<Q> {
                 break;
             };
             let way = first.way;
-            let mut group = super::egress::Group::new(way);
+            let mut group = super::egress::Group::new(way, self.list());
             let mut next = Some(first);
             while let Some(mut handed) = next {
                 let extent = self.extent(&mut handed.frame);
                 group.push(handed.frame, extent);
                 taken += 1;
-                let more = taken < most && !group.packets.is_full();
+                let more = taken < most && group.packets.len() < BATCH;
                 next = more.then(|| self.turns.lanes.pop_if(lane, |h| h.way == way)).flatten();
             }
             self.turns.beside += group.places - group.packets.len();

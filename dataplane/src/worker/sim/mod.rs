@@ -14,14 +14,13 @@ pub mod scene;
 
 mod frame;
 
-use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nsplane_abi::{MemberTag, Tag};
 
-use super::io::{Frames, Kick, Memory, Queue};
+use super::io::{BATCH, Frames, Kick, Memory, Queue};
 use super::long;
 pub use frame::{FRAME_LEN, SimFrame, SimMemory};
 
@@ -48,10 +47,10 @@ impl Sizes {
 
 struct Rings {
     sizes: Sizes,
-    fill: VecDeque<SimFrame>,
-    rx: VecDeque<SimFrame>,
-    tx: VecDeque<SimFrame>,
-    completion: VecDeque<SimFrame>,
+    fill: Vec<SimFrame>,
+    rx: Vec<SimFrame>,
+    tx: Vec<SimFrame>,
+    completion: Vec<SimFrame>,
     /// Most frames that a kick sends.
     budget: usize,
     /// Frames that are completed without being sent, from now on.
@@ -70,7 +69,7 @@ struct Rings {
 
 impl Rings {
     fn new(sizes: Sizes) -> Self {
-        let ring = VecDeque::with_capacity;
+        let ring = Vec::with_capacity;
         Self {
             fill: ring(sizes.fill),
             rx: ring(sizes.rx),
@@ -95,7 +94,7 @@ impl Rings {
         if self.record.is_some() {
             self.sending.extend(&frame.chunk.bytes[..frame.len as usize]);
         }
-        self.completion.push_back(frame);
+        self.completion.push(frame);
         if !last {
             return true;
         }
@@ -122,7 +121,7 @@ impl Rings {
         if count == self.tx.len() && self.completion.is_empty() {
             std::mem::swap(&mut self.tx, &mut self.completion);
         } else {
-            self.completion.extend(self.tx.drain(..count));
+            move_all(&mut self.tx, count, &mut self.completion);
         }
         true
     }
@@ -143,6 +142,15 @@ impl Rings {
             packet = before;
         }
         Some(packet)
+    }
+}
+
+/// Moves the first `count` frames of a list to another's end.
+fn move_all(from: &mut Vec<SimFrame>, count: usize, to: &mut Vec<SimFrame>) {
+    if count == from.len() {
+        to.append(from);
+    } else {
+        to.extend(from.drain(..count));
     }
 }
 
@@ -176,18 +184,17 @@ impl Queue for SimQueue {
 
     fn receive(&mut self, out: &mut Frames<SimFrame>, most: usize) -> usize {
         let mut rings = lock(&self.rings);
-        let room = out.remaining_capacity().min(most);
+        let room = most.min(BATCH);
         let count = room.min(rings.rx.len());
         if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.has_more()) {
-            out.extend(rings.rx.drain(..count));
+            move_all(&mut rings.rx, count, out);
             self.rings.received.store(rings.rx.len(), Ordering::Release);
             return count;
         }
         let mut count = 0;
-        // The rest of the last one has room: its first frame was one of those.
-        while (count < room || !rings.partial.is_empty())
-            && let Some(frame) = rings.rx.pop_front()
-        {
+        // The rest of the last one comes too.
+        while !rings.rx.is_empty() && (count < room || !rings.partial.is_empty()) {
+            let frame = rings.rx.remove(0);
             count += 1;
             out.extend(rings.join(frame));
         }
@@ -198,8 +205,9 @@ impl Queue for SimQueue {
     fn transmit(&mut self, frames: &mut Frames<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
         if frames.iter().all(|frame| !frame.has_more()) {
-            let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
-            rings.tx.extend(frames.drain(..count));
+            let room = rings.sizes.tx.saturating_sub(rings.tx.len());
+            let count = frames.len().min(room);
+            move_all(frames, count, &mut rings.tx);
             return count;
         }
         let (mut packets, mut sent) = (0, 0);
@@ -216,9 +224,9 @@ impl Queue for SimQueue {
             while let Some(next) = SimMemory.take_next(&mut at) {
                 at.more = 1;
                 rings.sending_on += 1;
-                rings.tx.push_back(std::mem::replace(&mut at, next));
+                rings.tx.push(std::mem::replace(&mut at, next));
             }
-            rings.tx.push_back(at);
+            rings.tx.push(at);
         }
         sent
     }
@@ -236,9 +244,10 @@ impl Queue for SimQueue {
             return kick;
         }
         for _ in 0..most {
-            let Some(frame) = rings.tx.pop_front() else {
+            if rings.tx.is_empty() {
                 break;
-            };
+            }
+            let frame = rings.tx.remove(0);
             kick.refused += u32::from(!rings.send_one(frame));
         }
         kick.pending = !rings.tx.is_empty();
@@ -248,7 +257,7 @@ impl Queue for SimQueue {
     fn reap(&mut self, pool: &mut Vec<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
         let count = rings.completion.len();
-        pool.extend(rings.completion.drain(..));
+        pool.append(&mut rings.completion);
         count
     }
 
@@ -315,7 +324,7 @@ impl SimWire {
             return false;
         }
         for (n, part) in parts.iter().enumerate() {
-            let Some(mut frame) = rings.fill.pop_front() else {
+            let Some(mut frame) = rings.fill.pop() else {
                 return false;
             };
             frame.chunk.bytes[..part.len()].copy_from_slice(part);
@@ -323,7 +332,7 @@ impl SimWire {
             frame.chunk.tag = tag;
             frame.chunk.below = below;
             frame.more = u32::from(!all || n + 1 < parts.len());
-            rings.rx.push_back(frame);
+            rings.rx.push(frame);
         }
         self.rings.received.store(rings.rx.len(), Ordering::Release);
         true
@@ -382,6 +391,6 @@ impl SimWire {
     pub fn held(&self) -> usize {
         let rings = lock(&self.rings);
         let all = [&rings.fill, &rings.rx, &rings.tx, &rings.completion];
-        all.into_iter().map(VecDeque::len).sum::<usize>() + rings.partial.len()
+        all.into_iter().map(Vec::len).sum::<usize>() + rings.partial.len()
     }
 }

@@ -76,7 +76,7 @@ impl Ways {
     pub fn place(&self, key: &Key) -> usize {
         let link = key.link as u64 ^ (key.link >> 64) as u64;
         let which = link ^ u64::from(key.hop) << 32 ^ u64::from(key.ingress.0) << 48;
-        (which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % PLACES
+        (which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as usize
     }
 
     /// The way of the key is at this place.
