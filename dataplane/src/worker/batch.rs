@@ -11,13 +11,9 @@ use arrayvec::ArrayVec;
 
 use super::egress::Group;
 use super::io::{BATCH, Memory, Queue};
-use super::long;
 use super::run::{Driver, FrameOf};
 use super::single::{Origin, Tally};
-use super::stages::Forward;
-use super::stages::usual::{Family, Heads, Ring, V4, V6};
-use crate::id::{Generation, PortId};
-use crate::port::Way;
+use super::stages::usual::{Family, Heads, Leave, Ring, V4, V6};
 use crate::tables::World;
 use crate::wire::ethernet;
 
@@ -34,33 +30,6 @@ pub(super) struct Batch {
     pub(super) more: bool,
 }
 
-/// Where a packet leaves that is ready to.
-#[derive(Clone, Copy)]
-pub(super) struct Leave {
-    ingress: PortId,
-    port: PortId,
-    generation: Generation,
-    /// Bytes of the packet.
-    len: u16,
-}
-
-impl Leave {
-    const NOWHERE: Self =
-        Self { ingress: PortId(0), port: PortId(0), generation: Generation(0), len: 0 };
-
-    /// How a packet of so many bytes leaves.
-    pub(super) fn of(how: &Forward, len: u16) -> Self {
-        let &Forward { ingress, port, generation, .. } = how;
-        Self { ingress, port, generation, len }
-    }
-
-    /// It leaves together with the other one.
-    #[inline(always)]
-    fn is_with(&self, other: &Self) -> bool {
-        (self.ingress, self.port, self.generation) == (other.ingress, other.port, other.generation)
-    }
-}
-
 /// Packets of a batch on their way out; a slot is emptied when its group leaves.
 pub(super) type Leaving<F> = ArrayVec<Option<(F, Leave)>, BATCH>;
 
@@ -72,6 +41,14 @@ struct Done {
     leave: [Leave; BATCH],
     /// Bytes that leave.
     bytes: u64,
+}
+
+impl Done {
+    /// Where all `packets` leave, if that is one place.
+    fn all_by(&self, packets: usize) -> Option<Leave> {
+        let (first, others) = self.leave[..packets].split_first()?;
+        (self.left == 0 && others.iter().all(|leave| leave == first)).then_some(*first)
+    }
 }
 
 impl<Q: Queue> Driver<Q> {
@@ -101,11 +78,9 @@ impl<Q: Queue> Driver<Q> {
         let origin = Origin { port, generation, queue, ns, account };
         let mut tally = Tally::default();
         let done = self.usual(world, origin, &mut frames, &mut tally);
-        let first = done.leave[0];
-        if done.left == 0 && done.leave[1..packets].iter().all(|leave| leave.is_with(&first)) {
+        if let Some(leave) = done.all_by(packets) {
             tally.add_to(self.stats.port(port));
-            let Leave { ingress, port: egress, generation, .. } = first;
-            let way = Way { ingress, egress, generation, queue, account };
+            let way = origin.way(world, leave);
             self.send(world, Group { way, bytes: done.bytes, places: packets, packets: frames });
         } else {
             let mut leaving = Leaving::new();
@@ -135,15 +110,15 @@ impl<Q: Queue> Driver<Q> {
             self.memory.prefetch(frame);
         }
         let left = u64::MAX >> (BATCH - frames.len());
-        let mut done = Done { left, leave: [Leave::NOWHERE; BATCH], bytes: 0 };
+        let mut done = Done { left, leave: [Leave::default(); BATCH], bytes: 0 };
         let Some(ring) = Ring::new(world, origin.port, origin.generation) else {
             return done;
         };
         if ring.takes::<V4>() {
-            self.usual_of::<V4>(&ring, origin, frames, &mut done, tally);
+            self.usual_of::<V4>(&ring, frames, &mut done, tally);
         }
         if done.left != 0 && ring.takes::<V6>() {
-            self.usual_of::<V6>(&ring, origin, frames, &mut done, tally);
+            self.usual_of::<V6>(&ring, frames, &mut done, tally);
         }
         done
     }
@@ -153,7 +128,6 @@ impl<Q: Queue> Driver<Q> {
     fn usual_of<F: Family>(
         &mut self,
         ring: &Ring<'_>,
-        origin: Origin,
         frames: &mut [FrameOf<Q>],
         done: &mut Done,
         tally: &mut Tally,
@@ -179,40 +153,42 @@ impl<Q: Queue> Driver<Q> {
         }
         let mut hops = [0; BATCH];
         ring.routes(&heads, &mut hops);
-        for ((at, (dst, len)), hop) in heads.iter().zip(hops) {
-            let Some(way) = ring.way::<F>(&mut self.ways, (dst, len), hop) else {
+        let (mut left, mut bytes, mut leaving_bytes) = (done.left, 0, 0);
+        for n in 0..heads.len() {
+            let (at, (dst, len)) = heads.nth(n);
+            let Some(way) = ring.way::<F>(&mut self.ways, (dst, len), hops[n % BATCH]) else {
                 continue;
             };
-            let packet = self.memory.packet(&mut frames[at]);
-            tally.packets += 1;
-            tally.bytes += packet.len() as u64;
+            let frame = &mut frames[at];
+            let packet = self.memory.packet(frame);
+            let (here, len) = (packet.len(), ethernet::LEN + usize::from(len));
             F::rewrite(packet, &way.addresses);
-            let len = ethernet::LEN as u16 + len;
-            let (port, generation) = (way.port, way.generation);
-            done.leave[at] = Leave { ingress: origin.port, port, generation, len };
-            done.left &= !(1 << at);
-            done.bytes += u64::from(len);
-            if packet.len() > usize::from(len) {
-                self.memory.truncate(&mut frames[at], len.into());
+            // A mask, so that no bound is to be checked.
+            done.leave[at % BATCH] = way.leave;
+            left &= !(1 << at);
+            bytes += here as u64;
+            leaving_bytes += len as u64;
+            if here > len {
+                self.memory.truncate(frame, len);
             }
         }
+        tally.packets += u64::from((done.left ^ left).count_ones());
+        tally.bytes += bytes;
+        done.bytes += leaving_bytes;
+        done.left = left;
     }
 
     /// Sends packets in groups of one egress port; within a group order is kept.
     fn leave(&mut self, world: &World, origin: Origin, mut leaving: Leaving<FrameOf<Q>>) {
         for first in 0..leaving.len() {
-            let Some((_, leave)) = &leaving[first] else {
+            let Some(&(_, leave)) = leaving[first].as_ref() else {
                 continue;
             };
-            let leave = *leave;
-            let Leave { ingress, port: egress, generation, .. } = leave;
-            let (queue, account) = (origin.queue, origin.of(world, ingress).account);
-            let way = Way { ingress, egress, generation, queue, account };
-            let mut group = Group::new(way, self.list());
+            let mut group = Group::new(origin.way(world, leave), self.list());
             for slot in &mut leaving[first..] {
-                if let Some((mut frame, how)) = slot.take_if(|(_, other)| other.is_with(&leave)) {
-                    let frames = long::frames(&self.memory, &mut frame);
-                    group.push(frame, (frames, how.len.into()));
+                if let Some((mut frame, _)) = slot.take_if(|(_, other)| *other == leave) {
+                    let extent = self.extent(&mut frame);
+                    group.push(frame, extent);
                 }
             }
             self.send(world, group);

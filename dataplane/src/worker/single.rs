@@ -4,13 +4,14 @@ use nsplane_abi::Tag;
 use nsplane_abi::long::LONGEST;
 use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_ODD};
 
-use super::batch::{Leave, Leaving};
+use super::batch::Leaving;
 use super::io::{Memory, Queue};
 use super::long;
 use super::run::{Driver, FrameOf};
+use super::stages::usual::Leave;
 use super::stages::{self, Decision, Forward, Verdict};
 use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Account, Punted};
+use crate::port::{Account, Punted, Way};
 use crate::stats::{DropReason, PortStats, PuntReason};
 use crate::tables::World;
 use crate::wire::vlan;
@@ -46,6 +47,22 @@ impl Origin {
             ..self
         }
     }
+
+    /// The way of packets that leave so.
+    #[inline]
+    pub(super) fn way(self, world: &World, leave: Leave) -> Way {
+        Way {
+            ingress: leave.ingress(),
+            egress: leave.port(),
+            generation: leave.generation(),
+            queue: self.queue,
+            account: self.of(world, leave.ingress()).account,
+        }
+    }
+}
+
+fn leave(how: &Forward) -> Leave {
+    Leave::new(how.ingress, how.port, how.generation)
 }
 
 /// What is counted for a batch, added to the port's counters once. What is a member's
@@ -55,6 +72,8 @@ pub(super) struct Tally {
     pub(super) packets: u64,
     pub(super) bytes: u64,
     csum_completed: u64,
+    /// There are drops or punts.
+    others: bool,
     drops: [u64; DropReason::COUNT],
     punts: [u64; PuntReason::COUNT],
 }
@@ -65,6 +84,9 @@ impl Tally {
         stats.rx_bytes.add(self.bytes);
         if self.csum_completed > 0 {
             stats.csum_completed.add(self.csum_completed);
+        }
+        if !self.others {
+            return;
         }
         let drops = stats.drops.iter().zip(self.drops);
         let punts = stats.punts.iter().zip(self.punts);
@@ -100,7 +122,7 @@ impl<Q: Queue> Driver<Q> {
                     return self.dress(batch, origin, (frame, lead), &how, tally, leaving);
                 }
                 self.cut(&mut frame, usize::from(how.len));
-                leaving.push(Some((frame, Leave::of(&how, how.len))));
+                leaving.push(Some((frame, leave(&how))));
             }
             Verdict::Send(how) => self.dress(batch, origin, packet, &how, tally, leaving),
             Verdict::Punt(reason) => {
@@ -253,9 +275,9 @@ impl<Q: Queue> Driver<Q> {
             // It has several frames, or needs them now.
             self.memory.multi_buffer() && self.dress_long(&mut frame, lead, len, how.tags)
         };
-        if let (true, Ok(len)) = (fits, u16::try_from(dressed)) {
+        if fits && dressed <= usize::from(u16::MAX) {
             self.cut(&mut frame, dressed);
-            leaving.push(Some((frame, Leave::of(how, len))));
+            leaving.push(Some((frame, leave(how))));
         } else {
             self.count_drop(batch, origin, DropReason::NoRoom, tally);
             self.recycle(frame);
@@ -298,6 +320,7 @@ impl<Q: Queue> Driver<Q> {
 
     fn count_drop(&self, batch: Origin, origin: Origin, reason: DropReason, tally: &mut Tally) {
         if origin.port == batch.port {
+            tally.others = true;
             tally.drops[reason as usize] += 1;
         } else {
             self.stats.port(origin.port).drops[reason as usize].add(1);
@@ -332,6 +355,7 @@ impl<Q: Queue> Driver<Q> {
         let punted = Punted { frame, frames, lead, port, generation, reason, account };
         self.punts.push(punted).map_err(|(why, punted)| (why, punted.frame))?;
         if port == batch.port {
+            tally.others = true;
             tally.punts[reason as usize] += 1;
         } else {
             self.stats.port(port).punts[reason as usize].add(1);

@@ -76,6 +76,15 @@ impl Tag {
         }
     }
 
+    /// Namespace, port and generation in one word, as the tag begins with them in memory.
+    #[must_use]
+    #[inline(always)]
+    pub fn names(&self) -> u64 {
+        let [a, b, c, d] = self.ns.to_ne_bytes();
+        let ([e, f], [g, h]) = (self.port.to_ne_bytes(), self.generation.to_ne_bytes());
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The bytes of the tag as the program writes them on this machine.
     #[must_use]
     pub fn to_bytes(self) -> [u8; TAG_LEN] {

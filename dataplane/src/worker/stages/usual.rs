@@ -25,7 +25,7 @@ use crate::tables::fib::NO_MATCH;
 use crate::tables::{Namespace, NextHop, Port, RpFilter, World};
 use crate::wire::ethernet;
 pub use head::{Family, Head, V4, V6};
-pub use ways::{Key, Way, Ways};
+pub use ways::{Key, Leave, Way, Ways};
 
 /// Most packets of a batch.
 const MOST: usize = crate::port::BATCH;
@@ -37,6 +37,8 @@ pub struct Ring<'w> {
     ns: &'w Namespace,
     port: PortId,
     ingress: &'w Port,
+    /// What a tag begins with that agrees.
+    tag: u64,
 }
 
 impl<'w> Ring<'w> {
@@ -48,7 +50,9 @@ impl<'w> Ring<'w> {
             return None;
         }
         let (ingress, ns) = super::ring(world, port, generation).ok()?;
-        Some(Self { world, ns, port, ingress })
+        let tag = Tag { ns: ingress.ns.packed(), port: port.0, ..Tag::default() };
+        let tag = Tag { generation: generation.low(), ..tag }.names();
+        Some(Self { world, ns, port, ingress, tag })
     }
 
     /// Packets of the family can be done here at all.
@@ -62,7 +66,7 @@ impl<'w> Ring<'w> {
     #[inline(always)]
     pub fn head<F: Family>(&self, tag: &Tag, frame: &[u8]) -> Option<Head<F::Addr>> {
         let plain = tag.flags & (TAG_ODD | TAG_CSUM_PARTIAL) == 0;
-        if !plain || !super::agrees(tag, self.port, self.ingress) {
+        if !plain || tag.names() != self.tag {
             return None;
         }
         F::head(self.ingress.mac, frame)
@@ -97,7 +101,7 @@ impl<'w> Ring<'w> {
             return None;
         };
         let link = if gateway.is_some() { 0 } else { F::key(dst) };
-        let key = Key { ingress: self.port, hop, link };
+        let key = Key::new(self.port, hop, link);
         let at = ways.place(&key);
         if !ways.knows(at, &key) {
             ways.put(at, key, self.find(F::addr(dst), hop)?);
@@ -124,7 +128,8 @@ impl<'w> Ring<'w> {
         addresses[6..].copy_from_slice(&forward.src.0);
         // What is longer has no length that fits the frame's.
         let longest = longest.min(u32::from(u16::MAX) - ethernet::LEN as u32);
-        Some(Way { addresses, longest, port: forward.port, generation: forward.generation })
+        let leave = Leave::new(self.port, forward.port, forward.generation);
+        Some(Way { leave, addresses, longest })
     }
 }
 
@@ -164,11 +169,20 @@ impl<F: Family> Heads<F> {
         self.len == 0
     }
 
-    /// Which packet of the batch each is of, its destination, and its IP packet's length.
+    /// How many there are.
+    #[must_use]
     #[inline(always)]
-    pub fn iter(&self) -> impl Iterator<Item = (usize, (F::Addr, u16))> {
-        let keys = self.dst.iter().zip(&self.lens).map(|(dst, len)| (*dst, *len));
-        self.at.iter().map(|at| usize::from(*at)).zip(keys).take(self.len)
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Of the nth: which packet of the batch it is of, its destination, and the length of
+    /// its IP packet.
+    #[must_use]
+    #[inline(always)]
+    pub fn nth(&self, n: usize) -> (usize, (F::Addr, u16)) {
+        let n = n % MOST;
+        (usize::from(self.at[n]), (self.dst[n], self.lens[n]))
     }
 }
 

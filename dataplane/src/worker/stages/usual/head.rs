@@ -56,8 +56,42 @@ const V6_LEN: usize = ethernet::LEN + ipv6::LEN;
 /// The `N` bytes of a header from `AT` on.
 #[inline(always)]
 fn bytes<const AT: usize, const N: usize, const LEN: usize>(header: &[u8; LEN]) -> [u8; N] {
-    std::array::from_fn(|i| header[AT + i])
+    // One load, and not N, as the compiler makes of other ways to say this.
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[AT..AT + N]);
+    bytes
 }
+
+/// Eight bytes from `AT` on, as they lie in memory.
+#[inline(always)]
+fn eight<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u64 {
+    u64::from_le_bytes(bytes::<AT, 8, _>(header))
+}
+
+/// Likewise four.
+#[inline(always)]
+fn four<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u32 {
+    u32::from_le_bytes(bytes::<AT, 4, _>(header))
+}
+
+/// The frame is for the port. One comparison: of eight bytes, without the last two.
+#[inline(always)]
+fn is_for<const LEN: usize>(port: Mac, header: &[u8; LEN]) -> bool {
+    let [a, b, c, d, e, f] = port.0;
+    (eight::<0, _>(header) ^ u64::from_le_bytes([a, b, c, d, e, f, 0, 0])) << 16 == 0
+}
+
+/// Ethertype of IPv4, version 4, no options; and what of four bytes that is.
+const V4_BEGINS: (u32, u32) = {
+    let [a, b] = ethernet::IPV4.to_be_bytes();
+    (u32::from_le_bytes([a, b, 0x45, 0]), 0x00ff_ffff)
+};
+
+/// Ethertype of IPv6, version 6; likewise.
+const V6_BEGINS: (u32, u32) = {
+    let [a, b] = ethernet::IPV6.to_be_bytes();
+    (u32::from_le_bytes([a, b, 0x60, 0]), 0x00f0_ffff)
+};
 
 /// By an IPv4 address' first byte: it may be routed, or what follows says so.
 const FIRST: [bool; 256] = {
@@ -70,10 +104,10 @@ const FIRST: [bool; 256] = {
     first
 };
 
-/// As `super::super::routable_v4`.
+/// As `super::super::routable_v4`, of an address as it lies in memory.
 #[inline(always)]
-fn routable_v4([a, b, ..]: [u8; 4]) -> bool {
-    FIRST[usize::from(a)] && (a, b) != (169, 254)
+fn routable_v4(addr: u32) -> bool {
+    FIRST[addr as usize & 0xff] && addr as u16 != u16::from_le_bytes([169, 254])
 }
 
 impl Family for V4 {
@@ -84,21 +118,18 @@ impl Family for V4 {
     #[inline(always)]
     fn head(port: Mac, frame: &[u8]) -> Option<Head<Ipv4Addr>> {
         let header: &[u8; V4_LEN] = frame.first_chunk()?;
-        let [a, b] = ethernet::IPV4.to_be_bytes();
-        // Version 4, no options.
-        if bytes::<0, 6, _>(header) != port.0 || bytes::<12, 3, _>(header) != [a, b, 0x45] {
+        if !is_for(port, header) || four::<12, _>(header) & V4_BEGINS.1 != V4_BEGINS.0 {
             return None;
         }
         let len = u16::from_be_bytes(bytes::<16, 2, _>(header));
-        let (least, here) = (ipv4::MIN_LEN, frame.len() - ethernet::LEN);
-        let (src, dst) = (bytes::<26, 4, _>(header), bytes::<30, 4, _>(header));
-        let fits = usize::from(len) >= least && usize::from(len) <= here;
-        let hops = header[22] > 1;
-        let usual = fits && hops && routable_v4(src) && routable_v4(dst);
-        if !usual || !checksum_ok(header) {
+        let here = frame.len() - ethernet::LEN;
+        let fits = usize::from(len) >= ipv4::MIN_LEN && usize::from(len) <= here;
+        let (src, dst) = (four::<26, _>(header), four::<30, _>(header));
+        if !fits || header[22] <= 1 || !routable_v4(src) || !routable_v4(dst) || !sum_ok(header) {
             return None;
         }
-        Some(Head { src: src.into(), dst: dst.into(), len })
+        let [src, dst] = [src, dst].map(|addr| Ipv4Addr::from(addr.to_le_bytes()));
+        Some(Head { src, dst, len })
     }
 
     #[inline]
@@ -138,19 +169,17 @@ impl Family for V4 {
     }
 }
 
-/// The header's checksum verifies: all words and it are together a multiple of 0xffff, and
-/// not 0, since the version is not.
+/// The header's checksum verifies: all its words are together as zero, which their sum
+/// itself is not, since the version is not. Any order of bytes will do (RFC 1071, 2.B).
 #[inline(always)]
-fn checksum_ok(header: &[u8; V4_LEN]) -> bool {
-    let words = [
-        bytes::<14, 4, _>(header),
-        bytes::<18, 4, _>(header),
-        bytes::<22, 4, _>(header),
-        bytes::<26, 4, _>(header),
-        bytes::<30, 4, _>(header),
-    ];
-    let sum: u64 = words.map(|word| u64::from(u32::from_ne_bytes(word))).iter().sum();
-    sum.is_multiple_of(0xffff)
+fn sum_ok(header: &[u8; V4_LEN]) -> bool {
+    let (sum, carry) = eight::<14, _>(header).overflowing_add(eight::<22, _>(header));
+    let (sum, again) = sum.overflowing_add(u64::from(four::<30, _>(header)) + u64::from(carry));
+    // A carry out of the second sum leaves it far below the largest number.
+    let sum = sum + u64::from(again);
+    // Each half gets the other added; the upper one has the carry of both.
+    let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    half.wrapping_add(half.rotate_left(16)) >> 16 == 0xffff
 }
 
 impl Family for V6 {
@@ -161,9 +190,7 @@ impl Family for V6 {
     #[inline(always)]
     fn head(port: Mac, frame: &[u8]) -> Option<Head<Ipv6Addr>> {
         let header: &[u8; V6_LEN] = frame.first_chunk()?;
-        let ours = bytes::<0, 6, _>(header) == port.0
-            && bytes::<12, 2, _>(header) == ethernet::IPV6.to_be_bytes();
-        if !ours || header[14] >> 4 != 6 {
+        if !is_for(port, header) || four::<12, _>(header) & V6_BEGINS.1 != V6_BEGINS.0 {
             return None;
         }
         let payload = u16::from_be_bytes(bytes::<18, 2, _>(header));

@@ -13,25 +13,67 @@ const PLACES: usize = 1024;
 /// What a way depends on, in one world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// The port that the packet came in on, which is of one namespace.
-    pub ingress: PortId,
-    /// The next hop's index there.
-    pub hop: u32,
+    /// The port that the packet came in on, which is of one namespace, and the next hop's
+    /// index there.
+    from: u64,
     /// The destination, where it is on the link; 0 where there is a gateway.
-    pub link: u128,
+    link: u128,
+}
+
+impl Key {
+    /// The way of packets that came in on a port, to a next hop, or by it to an address on
+    /// its link.
+    #[must_use]
+    #[inline(always)]
+    pub fn new(ingress: PortId, hop: u32, link: u128) -> Self {
+        Self { from: u64::from(ingress.0) << 32 | u64::from(hop), link }
+    }
+}
+
+/// Where packets leave, in one word: what they came in on, the port that they are sent by,
+/// and the use of its slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leave(u64);
+
+impl Leave {
+    /// Packets that came in on `ingress` leave by `port`.
+    #[must_use]
+    #[inline]
+    pub fn new(ingress: PortId, port: PortId, generation: Generation) -> Self {
+        Self(u64::from(ingress.0) << 48 | u64::from(port.0) << 32 | u64::from(generation.0))
+    }
+
+    /// The port or member that they came in on.
+    #[must_use]
+    #[inline]
+    pub fn ingress(self) -> PortId {
+        PortId((self.0 >> 48) as u16)
+    }
+
+    /// The port that they are sent by.
+    #[must_use]
+    #[inline]
+    pub fn port(self) -> PortId {
+        PortId((self.0 >> 32) as u16)
+    }
+
+    /// The use of its slot.
+    #[must_use]
+    #[inline]
+    pub fn generation(self) -> Generation {
+        Generation(self.0 as u32)
+    }
 }
 
 /// How packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
+    /// Where.
+    pub leave: Leave,
     /// Their Ethernet addresses: the next hop's, the egress port's.
     pub addresses: [u8; 12],
     /// Bytes of the longest IP packet.
     pub longest: u32,
-    /// The port that they are sent by.
-    pub port: PortId,
-    /// The use of its slot.
-    pub generation: Generation,
 }
 
 #[derive(Clone, Copy)]
@@ -46,9 +88,9 @@ struct Place {
 const _: () = assert!(size_of::<Place>() == 64);
 
 const UNUSED: Place = Place {
-    key: Key { ingress: PortId(0), hop: 0, link: 0 },
+    key: Key { from: 0, link: 0 },
     world: 0,
-    way: Way { addresses: [0; _], longest: 0, port: PortId(0), generation: Generation(0) },
+    way: Way { leave: Leave(0), addresses: [0; _], longest: 0 },
 };
 
 /// The ways of one worker.
@@ -75,7 +117,7 @@ impl Ways {
     #[inline(always)]
     pub fn place(&self, key: &Key) -> usize {
         let link = key.link as u64 ^ (key.link >> 64) as u64;
-        let which = link ^ u64::from(key.hop) << 32 ^ u64::from(key.ingress.0) << 48;
+        let which = link ^ key.from.rotate_left(32);
         (which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as usize
     }
 
