@@ -1,40 +1,69 @@
-//! scratch
-use nsplane::id::{PortId, WorkerId};
-use nsplane::sync::Doorbell;
-use nsplane::worker::sim::scene::{self, Scene, Setup};
+//! What a packet costs a worker, counted: instructions by Callgrind, allocations by itself.
+//!
+//! `cargo xtask count` runs it; alone, `cargo bench -p nsplane --bench counted -- LOAD` says
+//! how many packets it did and fails where a packet cost an allocation.
 
-#[inline(never)]
-fn counted(scene: &mut Scene) -> usize {
-    let mut done = 0;
-    while done < 256 {
-        done += scene.workers[0].round(1).packets;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod loads;
+
+use loads::{Load, NAMES};
+
+/// The system's, with a count.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: all is the system allocator's; a count is kept beside.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.alloc(layout) }
     }
-    done
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
 }
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 fn main() {
-    let family = std::env::args().nth(1).unwrap_or_default();
-    let bell = |_: WorkerId| Doorbell::new(Box::new(|| ()));
-    let mut scene = Scene::new(scene::world(2, 1), &Setup::default(), bell);
-    let _ = scene.workers[0].round(0);
-    let packets: Vec<_> = (0..4).map(|port| packet(PortId(port), &family)).collect();
-    let mut all = 0;
-    for _ in 0..40 {
-        for (port, packet) in (0..).map(PortId).zip(&packets) {
-            for _ in 0..64 {
-                assert!(scene.wires[port.index()][0].deliver(scene::tag(port), packet));
-            }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    for name in
+        NAMES.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|w| w == name))
+    {
+        let mut load = Load::new(name);
+        // The first time things find their places.
+        load.deliver();
+        load.work();
+        let mut allocations = 0;
+        let times = if load.packets() < 1000 { 50 } else { 1 };
+        for _ in 0..times {
+            load.deliver();
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            counted(&mut load);
+            allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
         }
-        all += counted(&mut scene);
+        let packets = times * load.packets();
+        println!("{name} {packets}");
+        load.deliver();
+        assert_eq!(allocations, 0, "{name}: no packet costs an allocation");
     }
-    println!("{all} packets");
 }
 
-fn packet(port: PortId, family: &str) -> Vec<u8> {
-    let (from, to) = ((port.0 % 2) as u8, 1 - (port.0 % 2) as u8);
-    if family == "ipv6" {
-        scene::udp(port, scene::host6(from).into(), scene::host6(to).into(), b"")
-    } else {
-        scene::udp(port, scene::host4(from).into(), scene::host4(to).into(), &[0; 18])
-    }
+/// What is counted.
+#[inline(never)]
+fn counted(load: &mut Load) {
+    load.work();
 }

@@ -134,20 +134,23 @@ impl<Q: Queue> Driver<Q> {
     ) {
         let mut heads = Heads::<F>::default();
         let mut look = done.left;
-        while look != 0 {
-            let at = look.trailing_zeros() as usize;
-            look &= look - 1;
-            if let Some(ahead) = frames.get(at + PREFETCH) {
-                self.memory.prefetch(ahead);
+        heads.fill(|| {
+            while look != 0 {
+                let at = look.trailing_zeros() as usize;
+                look &= look - 1;
+                if let Some(ahead) = frames.get(at + PREFETCH) {
+                    self.memory.prefetch(ahead);
+                }
+                let frame = &mut frames[at];
+                let (tag, long) = (self.memory.tag(frame), self.memory.is_long(frame));
+                if let Some(head) = ring.head::<F>(&tag, self.memory.packet(frame))
+                    && !long
+                {
+                    return Some((at, head));
+                }
             }
-            let frame = &mut frames[at];
-            let (tag, long) = (self.memory.tag(frame), self.memory.is_long(frame));
-            if let Some(head) = ring.head::<F>(&tag, self.memory.packet(frame))
-                && !long
-            {
-                heads.push(at, &head);
-            }
-        }
+            None
+        });
         if heads.is_empty() {
             return;
         }

@@ -128,6 +128,8 @@ pub(super) struct Owned<Q> {
     pub(super) flying: bool,
     /// It has no frame to receive into, and found none.
     pub(super) hungry: bool,
+    /// It may want more frames to receive into than it found.
+    pub(super) short: bool,
 }
 
 /// All of a worker but the inbox and the world, which a round reads while it
@@ -303,6 +305,7 @@ impl<Q: Queue> Driver<Q> {
                     account: Account::NOBODY,
                     flying: false,
                     hungry: false,
+                    short: true,
                 };
                 if port.index() < self.spans.len() {
                     self.queues.push(owned);

@@ -21,6 +21,10 @@ use crate::tables::World;
 /// Queues that are looked at between two turns.
 const LOOK: usize = 64;
 
+/// A queue that has all frames it wants is topped up when a look comes to it this many times:
+/// its driver may have begun to wait for being told of the last ones.
+const ASK: usize = 16;
+
 /// The queues of an account that receive, in `Turns::members`.
 #[derive(Clone, Copy, Default)]
 struct Members {
@@ -56,6 +60,8 @@ pub(super) struct Turns<F> {
     pub(super) beside: usize,
     /// Where among the members the next look begins.
     look_at: usize,
+    /// How often the looks came to the first.
+    look_pass: usize,
     look_at_all: bool,
 }
 
@@ -94,6 +100,7 @@ impl<F> Turns<F> {
             hungry: 0,
             beside: 0,
             look_at: 0,
+            look_pass: 0,
             look_at_all: true,
         }
     }
@@ -210,7 +217,10 @@ impl<Q: Queue> Driver<Q> {
             let nth = self.turns.look_at;
             self.turns.look_at = if nth + 1 < queues { nth + 1 } else { 0 };
             let at = self.turns.members[nth];
-            if !self.queues[at].dead {
+            self.turns.look_pass += usize::from(nth == 0);
+            let owned = &self.queues[at];
+            let asked = self.turns.look_pass.is_multiple_of(ASK);
+            if !owned.dead && (owned.short || asked) {
                 self.refill(at);
             }
             let owned = &mut self.queues[at];
@@ -311,6 +321,7 @@ impl<Q: Queue> Driver<Q> {
                 break;
             }
         }
+        owned.short = self.pool.len() == 0;
         let hungry = owned.posted == 0;
         if std::mem::replace(&mut owned.hungry, hungry) != hungry {
             self.turns.hungry = self.turns.hungry + usize::from(hungry) - usize::from(!hungry);

@@ -147,8 +147,11 @@ impl Rings {
 
 /// Moves the first `count` frames of a list to another's end.
 fn move_all(from: &mut Vec<SimFrame>, count: usize, to: &mut Vec<SimFrame>) {
-    if count == from.len() {
+    let (rest, end) = (from.len() - count, to.len() + count);
+    if rest < count {
+        // As one block, and what is too much back.
         to.append(from);
+        from.extend(to.drain(end..));
     } else {
         to.extend(from.drain(..count));
     }
@@ -186,7 +189,7 @@ impl Queue for SimQueue {
         let mut rings = lock(&self.rings);
         let room = most.min(BATCH);
         let count = room.min(rings.rx.len());
-        if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.has_more()) {
+        if rings.partial.is_empty() && !rings.rx[..count].iter().any(SimFrame::has_more) {
             move_all(&mut rings.rx, count, out);
             self.rings.received.store(rings.rx.len(), Ordering::Release);
             return count;

@@ -24,6 +24,7 @@ use crate::plant;
 use crate::tables::fib::NO_MATCH;
 use crate::tables::{Namespace, NextHop, Port, RpFilter, World};
 use crate::wire::ethernet;
+use head::MacWord;
 pub use head::{Family, Head, V4, V6};
 pub use ways::{Key, Leave, Way, Ways};
 
@@ -39,6 +40,7 @@ pub struct Ring<'w> {
     ingress: &'w Port,
     /// What a tag begins with that agrees.
     tag: u64,
+    mac: MacWord,
 }
 
 impl<'w> Ring<'w> {
@@ -52,7 +54,7 @@ impl<'w> Ring<'w> {
         let (ingress, ns) = super::ring(world, port, generation).ok()?;
         let tag = Tag { ns: ingress.ns.packed(), port: port.0, ..Tag::default() };
         let tag = Tag { generation: generation.low(), ..tag }.names();
-        Some(Self { world, ns, port, ingress, tag })
+        Some(Self { world, ns, port, ingress, tag, mac: MacWord::of(ingress.mac) })
     }
 
     /// Packets of the family can be done here at all.
@@ -69,7 +71,7 @@ impl<'w> Ring<'w> {
         if !plain || tag.names() != self.tag {
             return None;
         }
-        F::head(self.ingress.mac, frame)
+        F::head(self.mac, frame)
     }
 
     /// Finds out where heads lead: the indices of their next hops.
@@ -151,16 +153,19 @@ impl<F: Family> Default for Heads<F> {
 }
 
 impl<F: Family> Heads<F> {
-    /// Adds the head of the packet with this number; at most a batch of them.
+    /// Those that `next` has, at most a batch: which of the batch each is of, and the head.
     #[inline(always)]
-    pub fn push(&mut self, at: usize, head: &Head<F::Addr>) {
-        // A mask, so that no bound is to be checked.
-        let n = self.len % MOST;
-        self.at[n] = at as u8;
-        self.lens[n] = head.len;
-        self.dst[n] = head.dst;
-        self.src[n] = head.src;
-        self.len = n + 1;
+    pub fn fill(&mut self, mut next: impl FnMut() -> Option<(usize, Head<F::Addr>)>) {
+        let mut n = 0;
+        while let Some((at, head)) = next() {
+            // A mask, so that no bound is to be checked.
+            self.at[n % MOST] = at as u8;
+            self.lens[n % MOST] = head.len;
+            self.dst[n % MOST] = head.dst;
+            self.src[n % MOST] = head.src;
+            n += 1;
+        }
+        self.len = n.min(MOST);
     }
 
     /// There are none.

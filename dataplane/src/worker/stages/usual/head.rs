@@ -30,7 +30,7 @@ pub trait Family {
 
     /// The head of a frame to the port with this address: one that `super::super::headers`
     /// would let go on too.
-    fn head(port: Mac, frame: &[u8]) -> Option<Head<Self::Addr>>;
+    fn head(port: MacWord, frame: &[u8]) -> Option<Head<Self::Addr>>;
     /// The port forwards it.
     fn forwarding(port: &Port) -> bool;
     /// The namespace has rules for it.
@@ -57,9 +57,7 @@ const V6_LEN: usize = ethernet::LEN + ipv6::LEN;
 #[inline(always)]
 fn bytes<const AT: usize, const N: usize, const LEN: usize>(header: &[u8; LEN]) -> [u8; N] {
     // One load, and not N, as the compiler makes of other ways to say this.
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&header[AT..AT + N]);
-    bytes
+    header[AT..].first_chunk().copied().unwrap_or([0; N])
 }
 
 /// Eight bytes from `AT` on, as they lie in memory.
@@ -74,11 +72,23 @@ fn four<const AT: usize, const LEN: usize>(header: &[u8; LEN]) -> u32 {
     u32::from_le_bytes(bytes::<AT, 4, _>(header))
 }
 
-/// The frame is for the port. One comparison: of eight bytes, without the last two.
-#[inline(always)]
-fn is_for<const LEN: usize>(port: Mac, header: &[u8; LEN]) -> bool {
-    let [a, b, c, d, e, f] = port.0;
-    (eight::<0, _>(header) ^ u64::from_le_bytes([a, b, c, d, e, f, 0, 0])) << 16 == 0
+/// An Ethernet address as eight bytes of a header begin with it.
+#[derive(Clone, Copy, Debug)]
+pub struct MacWord(u64);
+
+impl MacWord {
+    /// Of an address.
+    #[must_use]
+    pub fn of(mac: Mac) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) << 16)
+    }
+
+    /// The frame is for it.
+    #[inline(always)]
+    fn is_dst<const LEN: usize>(self, header: &[u8; LEN]) -> bool {
+        eight::<0, _>(header) << 16 == self.0
+    }
 }
 
 /// Ethertype of IPv4, version 4, no options; and what of four bytes that is.
@@ -93,21 +103,35 @@ const V6_BEGINS: (u32, u32) = {
     (u32::from_le_bytes([a, b, 0x60, 0]), 0x00f0_ffff)
 };
 
-/// By an IPv4 address' first byte: it may be routed, or what follows says so.
-const FIRST: [bool; 256] = {
-    let mut first = [false; 256];
+/// By an IPv4 address' first byte: it may perhaps not be routed.
+const DOUBTFUL: [u8; 256] = {
+    let mut first = [1; 256];
     let mut at = 1;
     while at < 224 {
-        first[at] = at != 127;
+        first[at] = (at == 127 || at == 169) as u8;
         at += 1;
     }
     first
 };
 
-/// As `super::super::routable_v4`, of an address as it lies in memory.
+/// As `super::super::routable_v4` of both addresses, as they lie in memory.
 #[inline(always)]
-fn routable_v4(addr: u32) -> bool {
-    FIRST[addr as usize & 0xff] && addr as u16 != u16::from_le_bytes([169, 254])
+fn routable_v4(src: u32, dst: u32) -> bool {
+    let both = DOUBTFUL[src as usize & 0xff] | DOUBTFUL[dst as usize & 0xff];
+    both == 0 || in_doubt(src, dst)
+}
+
+#[cold]
+fn in_doubt(src: u32, dst: u32) -> bool {
+    [src, dst].iter().all(|addr| super::super::routable_v4(addr.to_le_bytes().into()))
+}
+
+/// Addresses a frame anew.
+#[inline(always)]
+fn address(frame: &mut [u8], addresses: &[u8; 12]) {
+    if let Some(old) = frame.first_chunk_mut() {
+        *old = *addresses;
+    }
 }
 
 impl Family for V4 {
@@ -116,19 +140,19 @@ impl Family for V4 {
     const HAS_FILTER: bool = true;
 
     #[inline(always)]
-    fn head(port: Mac, frame: &[u8]) -> Option<Head<Ipv4Addr>> {
+    fn head(port: MacWord, frame: &[u8]) -> Option<Head<Ipv4Addr>> {
         let header: &[u8; V4_LEN] = frame.first_chunk()?;
-        if !is_for(port, header) || four::<12, _>(header) & V4_BEGINS.1 != V4_BEGINS.0 {
+        if !port.is_dst(header) || four::<12, _>(header) & V4_BEGINS.1 != V4_BEGINS.0 {
             return None;
         }
         let len = u16::from_be_bytes(bytes::<16, 2, _>(header));
         let here = frame.len() - ethernet::LEN;
         let fits = usize::from(len) >= ipv4::MIN_LEN && usize::from(len) <= here;
         let (src, dst) = (four::<26, _>(header), four::<30, _>(header));
-        if !fits || header[22] <= 1 || !routable_v4(src) || !routable_v4(dst) || !sum_ok(header) {
+        if !fits || header[22] <= 1 || !routable_v4(src, dst) || !sum_ok(header) {
             return None;
         }
-        let [src, dst] = [src, dst].map(|addr| Ipv4Addr::from(addr.to_le_bytes()));
+        let (src, dst) = (src.to_le_bytes().into(), dst.to_le_bytes().into());
         Some(Head { src, dst, len })
     }
 
@@ -161,7 +185,7 @@ impl Family for V4 {
     #[inline(always)]
     fn rewrite(frame: &mut [u8], addresses: &[u8; 12]) {
         if let Some(header) = frame.first_chunk_mut::<V4_LEN>() {
-            header[..12].copy_from_slice(addresses);
+            address(header, addresses);
             if let Some(header) = header[ethernet::LEN..].first_chunk_mut() {
                 ipv4::decrement_ttl(header);
             }
@@ -188,9 +212,9 @@ impl Family for V6 {
     const HAS_FILTER: bool = false;
 
     #[inline(always)]
-    fn head(port: Mac, frame: &[u8]) -> Option<Head<Ipv6Addr>> {
+    fn head(port: MacWord, frame: &[u8]) -> Option<Head<Ipv6Addr>> {
         let header: &[u8; V6_LEN] = frame.first_chunk()?;
-        if !is_for(port, header) || four::<12, _>(header) & V6_BEGINS.1 != V6_BEGINS.0 {
+        if !port.is_dst(header) || four::<12, _>(header) & V6_BEGINS.1 != V6_BEGINS.0 {
             return None;
         }
         let payload = u16::from_be_bytes(bytes::<18, 2, _>(header));
@@ -236,7 +260,7 @@ impl Family for V6 {
     #[inline(always)]
     fn rewrite(frame: &mut [u8], addresses: &[u8; 12]) {
         if let Some(header) = frame.first_chunk_mut::<V6_LEN>() {
-            header[..12].copy_from_slice(addresses);
+            address(header, addresses);
             header[21] = header[21].wrapping_sub(1);
         }
     }

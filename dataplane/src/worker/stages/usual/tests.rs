@@ -21,7 +21,8 @@ fn many<F: Family>(
 ) -> Option<(Way, Vec<u8>)> {
     let ring = Ring::new(world, IN, GENERATION).filter(Ring::takes::<F>)?;
     let mut heads = Heads::<F>::default();
-    heads.push(7, &ring.head::<F>(tag, frame)?);
+    let mut head = Some((7, ring.head::<F>(tag, frame)?));
+    heads.fill(|| head.take());
     let mut hops = [0; MOST];
     ring.routes(&heads, &mut hops);
     let (at, (dst, len)) = heads.nth(0);
