@@ -14,7 +14,7 @@ use super::maps::SHARED;
 use super::object::{Const, Object};
 use super::{Error, Options, btf};
 use crate::id::{Generation, IfIndex, NsId, PortId};
-use crate::sys::bpf::{XdpMode, detached_bpffs, device_exists, link_xdp};
+use crate::sys::bpf::{XdpMode, detached_bpffs, device_exists, link_xdp, update_link};
 
 /// The program of a port, by its name in the object.
 const PROGRAM: &str = "nsplane";
@@ -64,8 +64,11 @@ pub struct AttachSpec {
 #[derive(Debug)]
 pub struct Attached {
     mode: XdpMode,
-    // Held for what closing it does.
-    _link: OwnedFd,
+    spec: AttachSpec,
+    /// The instance can tell members apart.
+    members: bool,
+    // Held also for what closing it does.
+    link: OwnedFd,
 }
 
 impl Attached {
@@ -140,23 +143,45 @@ impl Loader {
     }
 
     fn attach_as(&self, spec: &AttachSpec, mode: XdpMode) -> Result<Attached, Error> {
-        let mut instance = self.instantiate(&self.constants(spec, mode))?;
+        let mut instance = self.instantiate(&self.constants(spec, mode, false))?;
         let program = load(&mut instance, PROGRAM)?;
         let fd = program.fd().map_err(|e| Error::from_program(PROGRAM, e))?;
         // The library's own attach falls back to netlink, and that attachment would
         // outlive us.
         let link = link_xdp(fd.as_fd(), spec.ifindex.0, mode).map_err(|e| explain(spec, e))?;
-        Ok(Attached { mode, _link: link })
+        Ok(Attached { mode, spec: spec.clone(), members: false, link })
+    }
+
+    /// Puts an instance that can tell members apart in the place of one that cannot, if it
+    /// is such a one. To be called before the port's entry says that it has members:
+    /// with that, an instance that cannot passes everything. From any thread; verifying
+    /// takes some 50 ms.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the device is gone.
+    pub fn add_members(&self, attached: &mut Attached) -> Result<(), Error> {
+        if attached.members {
+            return Ok(());
+        }
+        let Attached { spec, mode, link, .. } = &*attached;
+        let mut instance = self.instantiate(&self.constants(spec, *mode, true))?;
+        let program = load(&mut instance, PROGRAM)?;
+        let fd = program.fd().map_err(|e| Error::from_program(PROGRAM, e))?;
+        update_link(link.as_fd(), fd.as_fd())
+            .map_err(|e| Error::from_link(&spec.name, spec.ifindex.0, e))?;
+        attached.members = true;
+        Ok(())
     }
 
     /// The constants of a port's instance.
-    pub(super) fn constants(&self, spec: &AttachSpec, mode: XdpMode) -> Vec<Const> {
+    pub(super) fn constants(&self, spec: &AttachSpec, mode: XdpMode, members: bool) -> Vec<Const> {
         let mut constants = vec![
             (consts::PORT, u32::from(spec.port.0)),
             (consts::NS, spec.ns.packed()),
             (consts::GENERATION, spec.generation.0),
             (consts::GENERIC, u32::from(mode == XdpMode::Generic)),
             (consts::CROSS, u32::from(spec.cross)),
+            (consts::TRUNK, u32::from(members)),
         ];
         if mode == XdpMode::Native && spec.kind == DeviceKind::Veth {
             match &self.0.skb {

@@ -175,7 +175,7 @@ impl Error {
         let device = device.to_owned();
         match error.raw_os_error() {
             Some(libc::EBUSY | libc::EEXIST) => Self::Busy { device },
-            Some(libc::ENODEV) => Self::NoDevice { device, ifindex },
+            Some(libc::ENODEV | libc::ENOLINK) => Self::NoDevice { device, ifindex },
             Some(libc::EPERM | libc::EACCES) => Self::NotPermitted { device },
             Some(libc::ENOSPC) => Self::TooFewQueues { device },
             Some(libc::ERANGE) => Self::MtuTooLarge { device },

@@ -22,13 +22,14 @@ static BUILT_IN: &[u8] = include_bytes!("../../../ebpf/nsplane.o");
 const OVERRIDE: &str = "NSPLANE_EBPF_OBJECT";
 
 /// All constants of an instance.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     consts::PORT,
     consts::NS,
     consts::GENERATION,
     consts::GENERIC,
     consts::CSUM_UNKNOWN,
     consts::CROSS,
+    consts::TRUNK,
     consts::XDP_SKB,
     consts::SKB_IP_SUMMED,
     consts::SKB_IP_SUMMED_SHIFT,

@@ -174,7 +174,7 @@ fn packets_that_are_not_ours_pass_with_their_reason() {
     let spec = AttachSpec { kind: DeviceKind::Other, ..spec() };
     let loader = bpf.loader();
     let mut instance =
-        loader.instantiate(&loader.constants(&spec, XdpMode::Native)).expect("an instance");
+        loader.instantiate(&loader.constants(&spec, XdpMode::Native, false)).expect("an instance");
     let program = attach::load(&mut instance, "nsplane").expect("the verifier accepts it");
     let run = |bpf: &mut Bpf, packet: &[u8]| {
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::new() };

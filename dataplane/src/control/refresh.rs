@@ -17,11 +17,13 @@ use super::namespaces::Seed;
 use super::plan::{self, Action, Owner};
 use super::ports::Use;
 use super::snapshot;
+use crate::bpf;
 use crate::id::{IfIndex, Mac, NsId, PortId};
 use crate::netlink::Family;
 use crate::tables::{Namespace, Port, RpFilter};
 use nsplane_abi::{
-    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_ROUTE_V4, PORT_ROUTE_V6, PortConf,
+    PORT_KERNEL_ROUTES_V4, PORT_KERNEL_ROUTES_V6, PORT_MEMBERS, PORT_ROUTE_V4, PORT_ROUTE_V6,
+    PortConf,
 };
 
 /// Routes from which on a namespace is compiled apart from the others, which need not
@@ -265,7 +267,7 @@ impl Control {
     fn act(&mut self, actions: &[Action]) -> Result<(), Error> {
         for action in actions {
             match *action {
-                Action::SetPort(port, conf) => self.bpf.set_port(port, &conf),
+                Action::SetPort(port, conf) => self.set_port(port, &conf),
                 Action::ClearPort(port) => self.bpf.clear_port(port),
                 Action::AddLocal(ns, addr) => self.bpf.add_local(ns, addr),
                 Action::RemoveLocal(ns, addr) => self.bpf.remove_local(ns, addr),
@@ -277,6 +279,16 @@ impl Control {
             .map_err(Error::Map)?;
         }
         Ok(())
+    }
+
+    fn set_port(&mut self, port: PortId, conf: &PortConf) -> Result<(), bpf::Error> {
+        if conf.flags & PORT_MEMBERS != 0
+            && let Some(attached) =
+                self.ports.get_mut(port.index()).and_then(|p| p.attached.as_mut())
+        {
+            self.bpf.loader().add_members(attached)?;
+        }
+        self.bpf.set_port(port, conf)
     }
 
     /// Part `tables`: none yet.

@@ -16,7 +16,8 @@ use super::event::{Event, Family};
 use super::hook::{Hook, HookSource};
 use crate::netns::Netns;
 
-/// How often the files are looked at.
+/// How often the files are looked at, unless there are so many namespaces that a look at
+/// all of them would take too much ([`look_around`](super::look_around)).
 pub const FILES_PERIOD: Duration = Duration::from_secs(1);
 /// Numbers are looked at once in so many periods: they change which of several good next
 /// hops a flow takes, not whether it may pass, and reading them is as dear as the rest.

@@ -149,6 +149,9 @@ pub mod consts {
     /// `u32`: 1 where the device is the far end of a member's stand-in: all that it
     /// receives goes to the worker, and nothing ever to the stack it lies in.
     pub const CROSS: &str = "CROSS";
+    /// `u32`: 1 where the program can tell members' frames apart. Most of it is for that,
+    /// and of its verification; a port without members does without.
+    pub const TRUNK: &str = "TRUNK";
     /// `u32`: offset of the `sk_buff` pointer behind the kernel's `xdp_buff`; 0
     /// where the driver has none. The `SKB_*` constants count only if it is set.
     pub const XDP_SKB: &str = "XDP_SKB";

@@ -94,10 +94,14 @@ fn decide(
     }
     let packet = Packet::new(ctx, frame_len);
     let skb = skb::beside(ctx);
-    if conf.flags & PORT_MEMBERS != 0
-        && let Some(member) = owner.find(ctx, conf.flags, &packet, skb)
-    {
-        conf = member?;
+    if conf.flags & PORT_MEMBERS != 0 {
+        if globals::TRUNK.load() == 0 {
+            // Another instance is on its way that can tell whose it is.
+            return Err(PassReason::Stale);
+        }
+        if let Some(member) = owner.find(ctx, conf.flags, &packet, skb) {
+            conf = member?;
+        }
     }
     if frame_len > u64::from(conf.max_frame) {
         return Err(PassReason::TooLong);

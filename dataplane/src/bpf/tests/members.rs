@@ -50,7 +50,7 @@ impl Bench {
         let bpf = load();
         let spec = AttachSpec { kind: DeviceKind::Other, cross, ..spec() };
         let loader = bpf.loader();
-        let constants = loader.constants(&spec, XdpMode::Native);
+        let constants = loader.constants(&spec, XdpMode::Native, true);
         let mut instance = loader.instantiate(&constants).expect("an instance");
         attach::load(&mut instance, "nsplane").expect("the verifier accepts it");
         Self { bpf, instance }
