@@ -74,7 +74,7 @@ pub(crate) fn count(root: &Path, args: &Args) -> Result<()> {
 }
 
 fn limits(text: &str) -> Result<Vec<(String, u64)>> {
-    let line = |line: &str| {
+    let line = |line: &str| -> Result<(String, u64)> {
         let (load, limit) = line.split_once(' ').context("a load and a number in each line")?;
         Ok((load.to_owned(), limit.trim().parse()?))
     };

@@ -12,6 +12,7 @@
 
 pub mod scene;
 
+mod fifo;
 mod frame;
 
 use std::os::fd::RawFd;
@@ -22,6 +23,7 @@ use nsplane_abi::{MemberTag, Tag};
 
 use super::io::{BATCH, Frames, Kick, Memory, Queue};
 use super::long;
+use fifo::Fifo;
 pub use frame::{FRAME_LEN, SimFrame, SimMemory};
 
 /// How large a queue's rings are, in frames.
@@ -48,7 +50,7 @@ impl Sizes {
 struct Rings {
     sizes: Sizes,
     fill: Vec<SimFrame>,
-    rx: Vec<SimFrame>,
+    rx: Fifo,
     tx: Vec<SimFrame>,
     completion: Vec<SimFrame>,
     /// Most frames that a kick sends.
@@ -72,7 +74,7 @@ impl Rings {
         let ring = Vec::with_capacity;
         Self {
             fill: ring(sizes.fill),
-            rx: ring(sizes.rx),
+            rx: Fifo::with_capacity(sizes.rx),
             tx: ring(sizes.tx),
             completion: ring(sizes.completion),
             sizes,
@@ -188,16 +190,16 @@ impl Queue for SimQueue {
     fn receive(&mut self, out: &mut Frames<SimFrame>, most: usize) -> usize {
         let mut rings = lock(&self.rings);
         let room = most.min(BATCH);
-        let count = room.min(rings.rx.len());
-        if rings.partial.is_empty() && !rings.rx[..count].iter().any(SimFrame::has_more) {
-            move_all(&mut rings.rx, count, out);
+        if rings.partial.is_empty() && !rings.rx.has_more() {
+            let count = rings.rx.take(room, out);
             self.rings.received.store(rings.rx.len(), Ordering::Release);
             return count;
         }
         let mut count = 0;
         // The rest of the last one comes too.
-        while !rings.rx.is_empty() && (count < room || !rings.partial.is_empty()) {
-            let frame = rings.rx.remove(0);
+        while (count < room || !rings.partial.is_empty())
+            && let Some(frame) = rings.rx.pop()
+        {
             count += 1;
             out.extend(rings.join(frame));
         }
@@ -384,16 +386,16 @@ impl SimWire {
         let Rings { fill, rx, tx, completion, partial, sending_on, .. } = &mut *lock(&self.rings);
         *sending_on = 0;
         self.rings.received.store(0, Ordering::Release);
-        let rings = [fill, rx, tx, completion].into_iter().flat_map(|ring| ring.drain(..));
         let free = |frame| SimFrame { more: 0, ..frame };
-        rings.chain(partial.drain(..)).map(free).collect()
+        let lists = [fill, tx, completion, partial].into_iter().flat_map(|ring| ring.drain(..));
+        lists.chain(rx.drain()).map(free).collect()
     }
 
     /// Frames in all rings.
     #[must_use]
     pub fn held(&self) -> usize {
         let rings = lock(&self.rings);
-        let all = [&rings.fill, &rings.rx, &rings.tx, &rings.completion];
-        all.into_iter().map(Vec::len).sum::<usize>() + rings.partial.len()
+        let lists = [&rings.fill, &rings.tx, &rings.completion, &rings.partial];
+        lists.into_iter().map(Vec::len).sum::<usize>() + rings.rx.len()
     }
 }

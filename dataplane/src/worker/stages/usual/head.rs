@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::super::headers;
 use crate::id::Mac;
 use crate::tables::{Namespace, Port};
 use crate::wire::ethernet;
@@ -114,7 +115,7 @@ const DOUBTFUL: [u8; 256] = {
     first
 };
 
-/// As `super::super::routable_v4` of both addresses, as they lie in memory.
+/// As `headers::routable_v4` of both addresses, as they lie in memory.
 #[inline(always)]
 fn routable_v4(src: u32, dst: u32) -> bool {
     let both = DOUBTFUL[src as usize & 0xff] | DOUBTFUL[dst as usize & 0xff];
@@ -123,7 +124,7 @@ fn routable_v4(src: u32, dst: u32) -> bool {
 
 #[cold]
 fn in_doubt(src: u32, dst: u32) -> bool {
-    [src, dst].iter().all(|addr| super::super::routable_v4(addr.to_le_bytes().into()))
+    [src, dst].iter().all(|addr| headers::routable_v4(addr.to_le_bytes().into()))
 }
 
 /// Addresses a frame anew.
@@ -225,11 +226,7 @@ impl Family for V6 {
         let plain = header[20] != ipv6::HOP_BY_HOP && header[21] > 1;
         let len = u16::try_from(len).ok().filter(|_| fits && plain)?;
         let (src, dst) = (Ipv6Addr::from_bits(src), Ipv6Addr::from_bits(dst));
-        (super::super::routable_v6(src) && super::super::routable_v6(dst)).then_some(Head {
-            src,
-            dst,
-            len,
-        })
+        (headers::routable_v6(src) && headers::routable_v6(dst)).then_some(Head { src, dst, len })
     }
 
     #[inline]
