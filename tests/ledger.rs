@@ -2,6 +2,8 @@
 //! forgotten when it is gone. The kernel is the judge: what it would not let through
 //! does not arrive, what it forwards arrives by it.
 
+#[path = "ledger/conntrack.rs"]
+mod conntrack;
 #[path = "ledger/effect.rs"]
 mod effect;
 

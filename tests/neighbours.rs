@@ -5,17 +5,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nsplane_tests::frame::{Udp, sum};
+#[path = "neighbours/first_contact.rs"]
+mod first_contact;
+
+#[path = "neighbours/garbage.rs"]
+mod garbage;
+
+#[path = "neighbours/traffic.rs"]
+mod traffic;
+
+use nsplane_tests::frame::Udp;
 use nsplane_tests::netns::show_mac;
 use nsplane_tests::process::Nsplane;
 use nsplane_tests::raw::Raw;
 use nsplane_tests::tenant::{Family, Host, Tenant, TenantSpec};
 use nsplane_tests::wait::wait_until;
+use nsplane_tests::who_is::{answer, answered, question};
 
 const SOON: Duration = Duration::from_secs(5);
-/// New destinations, and packets to each before anybody is resolved.
+/// New destinations.
 const CONTACTS: u8 = 50;
-const EACH: u8 = 6;
 
 /// A tenant whose ends are ready to send and see frames.
 struct Ends {
@@ -29,7 +38,6 @@ impl Ends {
         let tenant = Tenant::new("neigh", &TenantSpec::default()).unwrap();
         let open = |host| Raw::open(tenant.host(host), Host::DEVICE).unwrap();
         let (a, b) = (open(Host::A), open(Host::B));
-        // Each packet that was punted takes a page of it.
         b.make_room(8 << 20).unwrap();
         Self { tenant, a, b }
     }
@@ -37,6 +45,17 @@ impl Ends {
     fn macs(&self) -> ([u8; 6], [u8; 6]) {
         let (router, host) = (self.tenant.router(), self.tenant.host(Host::A));
         (router.mac("a0").unwrap(), host.mac(Host::DEVICE).unwrap())
+    }
+
+    /// Says to the router that one on host B's side is at an Ethernet address.
+    fn say(&self, of: IpAddr, mac: [u8; 6]) {
+        let family = if of.is_ipv4() { Family::V4 } else { Family::V6 };
+        let router: IpAddr = match family {
+            Family::V4 => Host::B.router_v4().into(),
+            Family::V6 => Host::B.router_v6().into(),
+        };
+        let to = (self.tenant.router().mac("b0").unwrap(), router);
+        self.b.send(&answer(of, mac, to)).unwrap();
     }
 }
 
@@ -48,41 +67,13 @@ fn contact(family: Family, n: u8) -> IpAddr {
     }
 }
 
-/// Which of the packets arrive: `(destination, number)`, sorted.
-fn first_contacts(ends: &Ends, family: Family) -> Vec<(u8, u8)> {
-    let (macs, src) = (ends.macs(), Host::A.address(family));
-    let send = |dst, payload: &[u8]| {
-        ends.a.send(&Udp::new(macs, src, dst, payload).bytes()).unwrap();
-    };
-    for number in 0..EACH {
-        for n in 0..CONTACTS {
-            send(contact(family, n), &[b'n', b's', n, number]);
-        }
-    }
-    // When the kernel says of this one that there is no route, it has had all before it.
-    let nowhere: IpAddr = match family {
-        Family::V4 => "198.51.100.1".parse().unwrap(),
-        Family::V6 => "2001:db8::1".parse().unwrap(),
-    };
-    send(nowhere, b"the last");
-    assert!(ends.a.receive(SOON, |f| is_unreachable(family, f)).is_some(), "{family}: no answer");
-    let mine = ends.tenant.host(Host::B).mac(Host::DEVICE).unwrap();
-    let router = ends.tenant.router().mac("b0").unwrap();
-    ends.b.clear();
-    for n in 0..CONTACTS {
-        ends.b.send(&advertisement(contact(family, n), (router, mine))).unwrap();
-    }
-    let mut arrived = Vec::new();
-    while let Some(frame) = ends.b.receive(Duration::from_millis(500), |f| is_ours(family, f)) {
-        let payload = &frame[if family == Family::V4 { 42 } else { 62 }..];
-        arrived.push((payload[2], payload[3]));
-    }
-    arrived.sort_unstable();
-    arrived
+/// Where UDP's payload begins in a frame.
+fn payload_at(family: Family) -> usize {
+    if family == Family::V4 { 42 } else { 62 }
 }
 
 fn is_ours(family: Family, f: &[u8]) -> bool {
-    let at = if family == Family::V4 { 42 } else { 62 };
+    let at = payload_at(family);
     f.len() >= at + 4 && f[at..at + 2] == *b"ns"
 }
 
@@ -93,71 +84,19 @@ fn is_unreachable(family: Family, f: &[u8]) -> bool {
     }
 }
 
-/// That an address is at `macs.1`, said to the router: an ARP reply, or a neighbour
-/// advertisement that was asked for (RFC 4861, 4.4).
-fn advertisement(of: IpAddr, macs: ([u8; 6], [u8; 6])) -> Vec<u8> {
-    let mut out = [macs.0, macs.1].concat();
-    match of {
-        IpAddr::V4(of) => {
-            out.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
-            out.extend(macs.1);
-            out.extend(of.octets());
-            out.extend(macs.0);
-            out.extend(Host::B.router_v4().octets());
-        }
-        IpAddr::V6(of) => {
-            let to = Host::B.router_v6();
-            let mut icmp = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
-            icmp.extend(of.octets());
-            icmp.extend([2, 1]);
-            icmp.extend(macs.1);
-            let pseudo = sum(&to.octets(), sum(&of.octets(), sum(&[0, 32, 0, 58], 0)));
-            let checksum = !sum(&icmp, pseudo);
-            icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-            out.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
-            out.extend(of.octets());
-            out.extend(to.octets());
-            out.extend(icmp);
-        }
-    }
-    out
-}
-
 fn family_name(family: Family) -> &'static str {
     if family == Family::V4 { "ipv4" } else { "ipv6" }
 }
 
-#[test]
-#[ignore = "needs root"]
-fn a_first_contact_loses_what_it_would_lose() {
-    for family in Family::BOTH {
-        for few in [false, true] {
-            let run = |with: bool| {
-                let ends = Ends::new();
-                let (router, name) = (ends.tenant.router(), family_name(family));
-                if few {
-                    let kept = format!("net/{name}/neigh/b0/unres_qlen_bytes");
-                    // The kernel counts what a packet takes of its memory: one is always kept.
-                    router.sysctl(&kept, "0").unwrap();
-                }
-                // Asked again and again, until all are there.
-                router.sysctl(&format!("net/{name}/neigh/b0/mcast_solicit"), "100").unwrap();
-                let nsplane = with.then(|| Nsplane::start(&[router], &[]).unwrap());
-                let arrived = first_contacts(&ends, family);
-                if let Some(nsplane) = nsplane {
-                    let counters = nsplane.show("counters", &[]).unwrap();
-                    let punted = counters[0]["userspace"]["punts"]["no_neighbor"].as_u64();
-                    let sent = u64::from(CONTACTS) * u64::from(EACH);
-                    assert_eq!(punted, Some(sent), "{counters}");
-                }
-                arrived
-            };
-            let (kernel, ours) = (run(false), run(true));
-            assert_eq!(ours, kernel, "{family}, few: {few}");
-            let each = if few { 1 } else { usize::from(EACH) };
-            assert_eq!(kernel.len(), usize::from(CONTACTS) * each, "{family}, few: {few}");
-        }
-    }
+/// Packets that went to the kernel since their neighbour was not known.
+fn punted(nsplane: &Nsplane) -> u64 {
+    let counters = nsplane.show("counters", &[]).unwrap();
+    counters[0]["userspace"]["punts"]["no_neighbor"].as_u64().unwrap_or(0)
+}
+
+/// Neighbours that the workers know.
+fn known(nsplane: &Nsplane) -> u64 {
+    nsplane.show("namespaces", &[]).unwrap()[0]["neighbors"].as_u64().unwrap()
 }
 
 /// Neighbours of the router are reachable for about a second, and probed quickly.
@@ -168,6 +107,8 @@ fn be_quick(tenant: &Tenant, family: Family) {
             ("base_reachable_time_ms", "1000"),
             ("delay_first_probe_time", "1"),
             ("retrans_time_ms", "200"),
+            // A machine that stands still for a moment is not to make it fail.
+            ("ucast_solicit", "10"),
         ] {
             tenant.router().sysctl(&format!("net/{name}/neigh/{device}/{what}"), value).unwrap();
         }
@@ -284,6 +225,7 @@ fn static_ones_of_every_kind_are_forwarded_to_and_failed_ones_are_not() {
     let ends = Ends::new();
     let nsplane = Nsplane::start(&[ends.tenant.router()], &[]).unwrap();
     let router = ends.tenant.router();
+    router.sysctl("net/ipv6/conf/a0/proxy_ndp", "1").unwrap();
     let mac = [2, 0, 0, 0, 0x66, 0x66];
     for family in Family::BOTH {
         let (macs, src) = (ends.macs(), Host::A.address(family));
@@ -308,6 +250,10 @@ fn static_ones_of_every_kind_are_forwarded_to_and_failed_ones_are_not() {
         router.ip(&format!("neigh add proxy {dst} dev a0")).unwrap();
         ends.a.send(&Udp::new(macs, src, dst, b"nsplane").bytes()).unwrap();
         assert!(ends.b.receive(SOON, |f| is_ours(family, f)).is_some(), "proxied");
+        ends.a.clear();
+        ends.a.send(&question(dst, (macs.1, src))).unwrap();
+        let said = ends.a.receive(SOON, |f| answered(dst, f).is_some());
+        assert_eq!(said.and_then(|f| answered(dst, &f)), Some(macs.0), "{family}: who has it");
         // Failed: not ours to send to, however many; the kernel tries again.
         for n in 10..10 + CONTACTS {
             let words = format!("neigh replace {} dev b0 nud failed", contact(family, n));

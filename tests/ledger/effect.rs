@@ -75,48 +75,53 @@ fn bypass_by_the_config_file() {
 fn there_and_back() {
     const MARK: u32 = 0x1ed9;
     let b = Bench::new("ledfast", &[]);
-    let tenant = &b.lab.tenant;
-    let nft = |words: &str| tenant.router().exec("nft", [words]).map(drop).unwrap();
+    let nft = |words: &str| b.lab.tenant.router().exec("nft", [words]).map(drop).unwrap();
     nft("add table inet t");
-    let sink = Sink::attach(tenant.host(Host::B), Host::DEVICE, MARK).unwrap();
+    let sink = Sink::attach(b.lab.tenant.host(Host::B), Host::DEVICE, MARK).unwrap();
     let arrived = || sink.counts().unwrap().own;
-    let stop = AtomicBool::new(false);
-    let frame = Frame::across(tenant, Host::A, Family::V4, MARK).unwrap();
     let (mut past, mut back) = (Vec::new(), Vec::new());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut generator = Generator::new(tenant.host(Host::A), Host::DEVICE, &frame).unwrap();
-            generator.run(&Load::paced(u64::MAX, 2_000), &stop).unwrap()
-        });
-        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..5 {
-                let before = (arrived(), b.lab.forwarded());
-                let both = || arrived() > before.0 + 20 && b.lab.forwarded() > before.1 + 20;
-                wait_until(SOON, "the load, by nsplane", both).unwrap();
-                nft(&format!("add chain inet t f {DROP_ALL}"));
-                let start = Instant::now();
-                let (mut last, mut count) = (Duration::ZERO, arrived());
-                while start.elapsed() < Duration::from_millis(500) {
-                    std::thread::sleep(Duration::from_micros(200));
-                    let now = arrived();
-                    if now != count {
-                        (last, count) = (start.elapsed(), now);
-                    }
+    under_load(&b, MARK, || {
+        for _ in 0..5 {
+            let before = (arrived(), b.lab.forwarded());
+            let both = || arrived() > before.0 + 20 && b.lab.forwarded() > before.1 + 20;
+            wait_until(SOON, "the load, by nsplane", both).unwrap();
+            nft(&format!("add chain inet t f {DROP_ALL}"));
+            let start = Instant::now();
+            let (mut last, mut count) = (Duration::ZERO, arrived());
+            while start.elapsed() < Duration::from_millis(500) {
+                std::thread::sleep(Duration::from_micros(200));
+                let now = arrived();
+                if now != count {
+                    (last, count) = (start.elapsed(), now);
                 }
-                past.push(last);
-                let before = b.lab.forwarded();
-                nft("delete chain inet t f");
-                let start = Instant::now();
-                wait_until(SOON, "nsplane again", || b.lab.forwarded() > before).unwrap();
-                back.push(start.elapsed());
             }
-        }));
-        stop.store(true, Ordering::Relaxed);
-        if let Err(panic) = rounds {
-            std::panic::resume_unwind(panic);
+            past.push(last);
+            let before = b.lab.forwarded();
+            nft("delete chain inet t f");
+            let start = Instant::now();
+            wait_until(SOON, "nsplane again", || b.lab.forwarded() > before).unwrap();
+            back.push(start.elapsed());
         }
     });
     println!("last packet past the filter, after the command ended: {past:?}");
     println!("nsplane forwards again, after the command ended: {back:?}");
     assert!(past.iter().all(|t| *t < Duration::from_millis(450)), "{past:?}");
+}
+
+/// Does `work` while 2,000 packets a second go from one host to the other.
+pub(crate) fn under_load(b: &Bench, mark: u32, work: impl FnOnce()) {
+    let tenant = &b.lab.tenant;
+    let stop = AtomicBool::new(false);
+    let frame = Frame::across(tenant, Host::A, Family::V4, mark).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut generator = Generator::new(tenant.host(Host::A), Host::DEVICE, &frame).unwrap();
+            generator.run(&Load::paced(u64::MAX, 2_000), &stop).unwrap()
+        });
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = worked {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }

@@ -9,6 +9,7 @@
 //! | [`mover`] | two tenants alike, and a device that moves between them |
 //! | [`process`] | `nsplane` as a child process, and what it says of itself |
 //! | [`frame`] | packets made byte by byte |
+//! | [`who_is`] | questions and answers of ARP and neighbour discovery |
 //! | [`raw`] | sends and sees whole frames on a device |
 //! | [`programs`] | BPF programs and sockets of somebody else's |
 //! | [`daemons`] | FRR and BIRD, each in its namespace |
@@ -55,3 +56,4 @@ mod sys;
 pub mod tenant;
 pub mod trunk;
 pub mod wait;
+pub mod who_is;

@@ -42,9 +42,7 @@ pub(crate) struct Fairness {
 pub(crate) fn bench(root: &Path, bench: &Bench) -> Result<()> {
     ensure!(is_root(), "it makes network namespaces and needs root: sudo -E cargo xtask bench");
     setup(root, false)?;
-    if std::env::var_os(nsplane_tests::process::BIN_ENV).is_none() {
-        demo::build(root)?;
-    }
+    demo::build(root)?;
     for name in sweep()? {
         say(&format!("removed namespace {name}, left by a process that died"));
     }

@@ -11,9 +11,12 @@ use nsplane_abi::long::{LONGEST, LongPacket};
 use super::Error;
 use super::attach::{load, load_classifier};
 use crate::id::IfIndex;
+use crate::sys::bpf::XdpMode;
 
 /// The program that is run, by its name in the object.
 const PROGRAM: &str = "inject";
+/// The same for what is no longer than [`SHORT`].
+const PROGRAM_SHORT: &str = "inject_short";
 /// The same for what is longer than [`MAX_PACKET`].
 const PROGRAM_LONG: &str = "inject_long";
 /// The map that it finds such a packet in.
@@ -22,6 +25,10 @@ pub(super) const LONG: &str = "LONG";
 /// Longest packet that a generic XDP program is told of, in bytes from the Ethernet header
 /// on: the kernel builds it in one page (net/bpf/test_run.c).
 pub const MAX_PACKET: usize = 3408;
+
+/// Longest packet that is put into a socket buffer of its own size: up to here that takes
+/// less of the kernel's memory than the page does (1,664 bytes on x86-64).
+const SHORT: usize = 1600;
 
 /// Bytes of a packet that the program for long ones is started with.
 const START: usize = 64;
@@ -45,26 +52,65 @@ impl fmt::Debug for Injector {
 impl Injector {
     pub(super) fn new(mut instance: Ebpf) -> Result<Self, Error> {
         load(&mut instance, PROGRAM)?;
+        load_classifier(&mut instance, PROGRAM_SHORT)?;
         load_classifier(&mut instance, PROGRAM_LONG)?;
         let long = super::maps::take(&mut instance, LONG)?;
         Ok(Self { instance, long, entry: Box::new([0; _]) })
     }
 
     /// Gives a packet to the stack of the calling thread's namespace, as received on
-    /// the device. Its checksums must be complete and its destination MAC the
-    /// device's own. Takes 10-20 us.
+    /// the device, whose program runs in this mode (native where it has none). Its
+    /// checksums must be complete and its destination MAC the device's own. Takes
+    /// 3-20 us.
     ///
     /// # Errors
     /// `bpf(BPF_PROG_RUN)`: `ENODEV` for a device that is not there, `EINVAL` for a
     /// packet shorter than an Ethernet header or longer than [`LONGEST`].
-    pub fn inject(&mut self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
+    pub fn inject(&mut self, ifindex: IfIndex, mode: XdpMode, packet: &[u8]) -> io::Result<()> {
         if packet.len() > MAX_PACKET {
             return self.inject_long(ifindex, packet);
         }
+        // A generic program would take such a socket buffer for a new packet. One that the
+        // stack does not take (its queue is full) goes the way on which nothing waits.
+        let short = packet.len() <= SHORT && mode == XdpMode::Native;
+        if short && self.inject_short(ifindex, packet).is_ok() {
+            return Ok(());
+        }
+        self.inject_frame(ifindex, packet)
+    }
+
+    /// The kernel's numbers of the programs that somebody could take for ones that are put
+    /// on devices, by their type.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn classifiers(&self) -> Result<Vec<u32>, Error> {
+        let mut ids = Vec::new();
+        for name in [PROGRAM_SHORT, PROGRAM_LONG] {
+            let Some(program) = self.instance.program(name) else { continue };
+            let info = program.info().map_err(|e| Error::from_program(name, e))?;
+            ids.push(info.id());
+        }
+        Ok(ids)
+    }
+
+    /// In a socket buffer that takes as much memory as the packet needs.
+    fn inject_short(&self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
+        let context = buffer_context(ifindex);
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        self.run_classifier(PROGRAM_SHORT, options)
+    }
+
+    /// In a page.
+    fn inject_frame(&self, ifindex: IfIndex, packet: &[u8]) -> io::Result<()> {
         let Some(Program::Xdp(program)) = self.instance.program(PROGRAM) else {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         };
-        let context = context(ifindex, packet.len())?;
+        let context = frame_context(ifindex, packet.len())?;
         let options = TestRunOptions {
             data_in: Some(packet),
             ctx_in: Some(&context),
@@ -85,14 +131,18 @@ impl Injector {
         bytes[..packet.len()].copy_from_slice(packet);
         let entry: &[u8; ENTRY] = &self.entry;
         self.long.set(0, entry, 0).map_err(io::Error::other)?;
-        let Some(Program::SchedClassifier(program)) = self.instance.program(PROGRAM_LONG) else {
-            return Err(io::Error::from(io::ErrorKind::NotFound));
-        };
         // The kernel wants something that it can take for the start of a packet.
         let options = TestRunOptions { data_in: Some(&packet[..START]), ..TestRunOptions::new() };
+        self.run_classifier(PROGRAM_LONG, options)
+    }
+
+    fn run_classifier(&self, name: &str, options: TestRunOptions<'_>) -> io::Result<()> {
+        let Some(Program::SchedClassifier(program)) = self.instance.program(name) else {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        };
         match program.test_run(options).map_err(plain)?.return_value as i32 {
             0 => Ok(()),
-            code => Err(io::Error::other(format!("{PROGRAM_LONG} says {code}"))),
+            code => Err(io::Error::other(format!("{name} says {code}"))),
         }
     }
 }
@@ -105,7 +155,7 @@ fn plain(error: ProgramError) -> io::Error {
 }
 
 /// `struct xdp_md` (include/uapi/linux/bpf.h) of a packet received on a device.
-fn context(ifindex: IfIndex, len: usize) -> io::Result<[u8; 24]> {
+fn frame_context(ifindex: IfIndex, len: usize) -> io::Result<[u8; 24]> {
     let len = u32::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut out = [0; 24];
     // data is 0, data_end the length, data_meta 0
@@ -113,4 +163,12 @@ fn context(ifindex: IfIndex, len: usize) -> io::Result<[u8; 24]> {
     // ingress_ifindex; then rx_queue_index and egress_ifindex, both 0
     out[12..16].copy_from_slice(&ifindex.0.to_ne_bytes());
     Ok(out)
+}
+
+/// `struct __sk_buff` (include/uapi/linux/bpf.h) of a packet of a device, up to where that
+/// is said; the rest is zero.
+fn buffer_context(ifindex: IfIndex) -> [u8; 44] {
+    let mut out = [0; 44];
+    out[40..].copy_from_slice(&ifindex.0.to_ne_bytes());
+    out
 }

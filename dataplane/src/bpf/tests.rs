@@ -22,6 +22,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 mod long;
 mod members;
+mod short;
 
 use super::*;
 use crate::id::{Generation, IfIndex, Mac};
@@ -456,10 +457,14 @@ fn generic_mode_passes_unfinished_checksums_and_what_we_inject() {
 
     // Injected, it passes the program; the next one from the wire does not.
     router.run(move || {
-        injector.inject(IfIndex(10), &V4).expect("injecting");
-        let missing = injector.inject(IfIndex(99), &V4).expect_err("there is no such device");
+        injector.inject(IfIndex(10), XdpMode::Generic, &V4).expect("injecting");
+        let missing = injector
+            .inject(IfIndex(99), XdpMode::Generic, &V4)
+            .expect_err("there is no such device");
         assert_eq!(missing.raw_os_error(), Some(libc::ENODEV));
-        injector.inject(IfIndex(10), &[0; nsplane_abi::long::LONGEST + 1]).expect_err("too long");
+        injector
+            .inject(IfIndex(10), XdpMode::Generic, &[0; nsplane_abi::long::LONGEST + 1])
+            .expect_err("too long");
     });
     assert_eq!(counted_routable(&mut bpf), [("punted", 1)]);
     ping(&host, "10.9.1.4");
@@ -486,7 +491,7 @@ fn injected_packets_reach_the_stack_past_a_native_program() {
     packet[30..34].copy_from_slice(&[10, 9, 0, 1]);
     let header = !sum(&packet[14..34], 0);
     packet[24..26].copy_from_slice(&header.to_be_bytes());
-    router.run(move || injector.inject(IfIndex(10), &packet)).expect("injecting");
+    router.run(move || injector.inject(IfIndex(10), XdpMode::Native, &packet)).expect("injecting");
     assert_eq!(listener.recv(&mut [0; 16]).expect("delivered by the stack"), 0);
     assert!(counted_routable(&mut bpf).is_empty());
 }

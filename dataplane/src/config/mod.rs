@@ -201,6 +201,8 @@ pub enum Tier {
 pub enum Bypass {
     /// nftables and iptables, and BPF programs on their hooks.
     Netfilter,
+    /// Connection tracking where no other part of netfilter meets forwarded packets.
+    Conntrack,
     /// Services of IPVS.
     Ipvs,
     /// Filters and shapers of devices.
@@ -220,11 +222,19 @@ pub enum Bypass {
 }
 
 impl Bypass {
+    /// Who says this says `other` too: tracking is netfilter's, and goes on when the last
+    /// chain that forwarded packets meet is deleted.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self == other || (self, other) == (Self::Netfilter, Self::Conntrack)
+    }
+
     /// The word for it in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Netfilter => "netfilter",
+            Self::Conntrack => "conntrack",
             Self::Ipvs => "ipvs",
             Self::Tc => "tc",
             Self::Xfrm => "xfrm",

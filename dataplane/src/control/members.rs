@@ -44,6 +44,7 @@ use super::Control;
 use super::error::{Error, told};
 use super::ports::{PortState, Use};
 use super::targets::Target;
+use crate::bpf::XdpMode;
 use crate::config;
 use crate::id::{Generation, NsId, PortId};
 use crate::netlink::{Asker, Link};
@@ -330,7 +331,7 @@ impl Control {
             netns = netns.name(), link = link.name, member = id.0, port = parent.0, by = %w.how,
             "member"
         );
-        self.targets.set(id, Target { generation, netns, ifindex });
+        self.targets.set(id, Target { generation, netns, ifindex, mode: XdpMode::Native });
         let queues = self.hand_out((id, generation), bound);
         self.ports.put(PortState {
             generation,

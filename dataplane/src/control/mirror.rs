@@ -21,7 +21,9 @@
 //!   - a deleted device takes all that is its own along.
 //!   - a deleted next-hop object leaves its groups, which go with their last.
 //! - Where that cannot be followed exactly, [`Dirty::resync`] asks for a dump. A
-//!   device without carrier may or may not have lost its next-hop objects.
+//!   device without carrier may or may not have lost its next-hop objects. IPv6's next hops out
+//!   of a device on which IPv6 is switched off are dead, without a word; and so are called,
+//!   in a dump, those out of one without carrier where such routes are to be ignored.
 //!
 //! ```
 //! use nsplane::control::mirror::Mirror;
@@ -33,14 +35,16 @@
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
 
 use hashbrown::HashMap;
 
 use crate::id::IfIndex;
 use crate::netlink::{
-    Address, Event, Family, Hook, HookSource, INGRESS, Link, LinkKind, Neighbor, Netconf,
-    NextHopKind, NextHopObject, Number, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch, Tcx,
+    Address, Event, Family, Hook, HookSource, Hop, INGRESS, Link, LinkKind, Neighbor, Netconf,
+    NextHopKind, NextHopObject, Number, Prefix, Qdisc, ROOT, Route, RouteKind, Rule, Scope, Switch,
+    Tcx,
 };
 
 pub use routes::Routes;
@@ -194,9 +198,38 @@ impl Mirror {
 
     /// Makes one change, and whatever the kernel did silently because of it.
     pub fn apply(&mut self, event: Event) -> Dirty {
-        let dirty = self.change(event);
+        let silent = self.kills_or_revives(&event);
+        let mut dirty = self.change(event);
+        dirty.resync |= silent;
         self.lost |= dirty.resync;
         dirty
+    }
+
+    /// With what the event tells, next hops of routes with several died or came to life,
+    /// which is not told. (IPv4's that go with a device or its addresses are followed.)
+    fn kills_or_revives(&self, event: &Event) -> bool {
+        let up = |i: IfIndex| self.links.get(&i).is_some_and(|l| l.up);
+        match event {
+            // Dead may have meant that it had no carrier.
+            Event::Link(new) if new.up && new.carrier => {
+                let back = |old: &Link| old.up && !old.carrier;
+                self.links.get(&new.ifindex).is_some_and(back) && self.balances(new.ifindex, true)
+            }
+            Event::Route(route, _) => on_v6(route).is_some_and(|i| self.balances(i, true)),
+            // Those of a device that is down count for nothing anyway.
+            Event::RouteGone(route) => {
+                on_v6(route).is_some_and(|i| up(i) && self.balances(i, false))
+            }
+            _ => false,
+        }
+    }
+
+    /// A route has several next hops, of which one out of the device, dead or not; of
+    /// those that live only IPv6's are asked for.
+    fn balances(&self, ifindex: IfIndex, dead: bool) -> bool {
+        let here = |h: &Hop| h.oif == Some(ifindex) && h.dead == dead;
+        let fits = |r: &Route| r.hops.len() > 1 && (dead || r.dst.addr.is_ipv6());
+        self.routes.iter().any(|r| fits(r) && r.hops.iter().any(here))
     }
 
     fn change(&mut self, event: Event) -> Dirty {
@@ -212,8 +245,9 @@ impl Mirror {
             Event::RouteGone(route) => self.route_gone(&route),
             Event::Rule(rule) => self.rule(rule),
             Event::RuleGone(rule) => {
-                let at = self.rules.iter().position(|r| *r == rule);
-                let gone = at.map(|at| self.rules.remove(at));
+                let among = self.rules_beside(&rule);
+                let at = self.rules[among.clone()].iter().position(|r| *r == rule);
+                let gone = at.map(|at| self.rules.remove(among.start + at));
                 Dirty { rules: true, ..Dirty::default() }.when(gone.is_some())
             }
             Event::Neighbor(n) => {
@@ -299,12 +333,20 @@ impl Mirror {
     /// One that is there already is told again: the kernel keeps no two of the same for
     /// those who ask it not to, and that is all who are known.
     fn rule(&mut self, rule: Rule) -> Dirty {
-        let new = !self.rules.contains(&rule);
+        let among = self.rules_beside(&rule);
+        let new = !self.rules[among.clone()].contains(&rule);
         if new {
-            let at = |r: &Rule| (r.family, r.priority) <= (rule.family, rule.priority);
-            self.rules.insert(self.rules.partition_point(at), rule);
+            self.rules.insert(among.end, rule);
         }
         Dirty { rules: true, ..Dirty::default() }.when(new)
+    }
+
+    /// Where the rules of its family and priority are. There may be a hundred thousand, of
+    /// as many priorities: not each is compared with all.
+    fn rules_beside(&self, rule: &Rule) -> Range<usize> {
+        let place = |r: &Rule| (r.family, r.priority);
+        let before = self.rules.partition_point(|r| place(r) < place(rule));
+        before..self.rules.partition_point(|r| place(r) <= place(rule))
     }
 
     /// The device's queueing disciplines that act upon packets.
@@ -499,6 +541,17 @@ impl Mirror {
             more_routes = self.routes.drop_prefsrc_v4(route.dst.addr);
         }
         Dirty { more_routes, ..Dirty::routes(Family::of(route.dst.addr)) }.when(gone)
+    }
+}
+
+/// The device that IPv6 is at work on as long as this route is there: each has one to all
+/// groups (net/ipv6/addrconf.c, `addrconf_add_mroute`).
+fn on_v6(route: &Route) -> Option<IfIndex> {
+    const GROUPS: Prefix =
+        Prefix { addr: IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), len: 8 };
+    match (route.table, route.dst, route.hops.as_slice()) {
+        (TABLE_LOCAL, GROUPS, [hop]) => hop.oif,
+        _ => None,
     }
 }
 

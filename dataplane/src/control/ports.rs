@@ -152,7 +152,8 @@ impl Control {
             queues,
             "port"
         );
-        let target = Target { generation, netns: netns.clone(), ifindex: link.ifindex };
+        let (ifindex, mode) = (link.ifindex, made.attached.mode());
+        let target = Target { generation, netns: netns.clone(), ifindex, mode };
         self.targets.set(id, target);
         for (q, bound) in states.iter().zip(made.bound) {
             let worker = owner(id, q.queue, self.workers.count());

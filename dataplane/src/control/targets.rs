@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 
+use crate::bpf::XdpMode;
 use crate::id::{Generation, IfIndex, PortId};
 use crate::netns::Netns;
 use crate::stats::Count;
@@ -21,6 +22,8 @@ pub struct Target {
     pub netns: Arc<Netns>,
     /// The device.
     pub ifindex: IfIndex,
+    /// How its program is attached; native where it has none.
+    pub mode: XdpMode,
 }
 
 /// Targets by port, and how many packets could not be injected on each.

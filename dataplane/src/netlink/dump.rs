@@ -1,6 +1,7 @@
 //! The whole state of a namespace, complete or an error.
 
 use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -100,9 +101,24 @@ impl Dumper {
         out: &mut Vec<T>,
         mut each: impl FnMut(&Message<'_>, &mut Vec<T>),
     ) -> Result<(), Failure> {
+        self.until(request, out, |_, m, out| {
+            each(m, out);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same, until `each` has heard enough; it is also told how many messages of the
+    /// answer came before. The socket is of no more use then: the rest of the answer is
+    /// in its way.
+    pub(super) fn until<T>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        out: &mut Vec<T>,
+        mut each: impl FnMut(usize, &Message<'_>, &mut Vec<T>) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
         let before = out.len();
         for _ in 0..TRIES {
-            match self.once(&request, &mut |m| each(m, out)) {
+            match self.once(&request, &mut |i, m| each(i, m, out)) {
                 Err(Failure::Torn) => out.truncate(before),
                 done => return done,
             }
@@ -113,11 +129,11 @@ impl Dumper {
     fn once(
         &mut self,
         request: &impl Fn(u32) -> Vec<u8>,
-        each: &mut impl FnMut(&Message<'_>),
+        each: &mut impl FnMut(usize, &Message<'_>) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
         self.sequence += 1;
         self.socket.send(&request(self.sequence), 0)?;
-        let mut torn = false;
+        let (mut torn, mut heard) = (false, 0);
         loop {
             let n = self.receive()?;
             let (messages, _) = decode::messages(&self.buffer[..n]);
@@ -133,7 +149,8 @@ impl Dumper {
                         return finished(code, torn);
                     }
                     NLMSG_OVERRUN => return Err(Failure::Torn),
-                    _ => each(&m),
+                    _ if each(heard, &m).is_break() => return Ok(()),
+                    _ => heard += 1,
                 }
             }
         }

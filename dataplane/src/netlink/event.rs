@@ -195,7 +195,7 @@ pub struct Hop {
     pub encap: bool,
     /// Its part of the packets, relative to the others'; 1 where it is the only one.
     pub weight: u16,
-    /// IPv4, one of several: the kernel does not send by it (`RTNH_F_DEAD`).
+    /// One of several: the kernel does not send by it (`RTNH_F_DEAD`).
     pub dead: bool,
 }
 

@@ -11,6 +11,9 @@ use crate::id::IfIndex;
 pub enum HookSource {
     /// Base chains of nftables; those of `iptables-nft` are such too.
     Nftables,
+    /// What of nftables makes the kernel track connections, where its base chains are
+    /// none that forwarded packets meet.
+    Conntrack,
     /// Tables of iptables before nftables.
     Iptables,
     /// IPsec policies.
@@ -25,6 +28,7 @@ impl fmt::Display for HookSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nftables => "nftables",
+            Self::Conntrack => "conntrack",
             Self::Iptables => "iptables",
             Self::Xfrm => "xfrm",
             Self::Ipvs => "ipvs",

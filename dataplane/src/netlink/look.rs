@@ -86,6 +86,9 @@ struct Kept {
     file: Option<File>,
     /// What it said last; None: not looked at yet.
     said: Option<Answer>,
+    /// How often it was not there although the host has it: a namespace of another user
+    /// namespace lacks some settings.
+    lacking: u8,
 }
 
 /// A file's text, none where the kernel has no such file, or why it cannot be read.
@@ -124,7 +127,7 @@ impl Look {
     pub(super) fn is_other(&mut self, now: Instant) -> bool {
         self.periods = self.periods.wrapping_add(1);
         let numbers = self.periods.is_multiple_of(NUMBERS_EVERY);
-        self.missing(now).next().is_some()
+        self.is_to_be_opened(now)
             || self.files.iter_mut().zip(FILES).any(|(kept, (_, what))| {
                 if !numbers && matches!(what, Says::Number(_)) {
                     return false;
@@ -133,6 +136,13 @@ impl Look {
                 let says = kept.says(&mut room, None);
                 kept.said.as_ref().is_none_or(|said| said.as_deref() != says)
             })
+    }
+
+    /// A file that exists is not open. One that this namespace lacks is asked for ever more
+    /// seldom: a module that is being loaded comes to it a little later than to the host.
+    fn is_to_be_opened(&self, now: Instant) -> bool {
+        let due = |i: usize| self.periods.is_multiple_of(1 << self.files[i].lacking.min(6));
+        self.missing(now).any(due)
     }
 
     /// Files that exist and are not open. A module may bring one at any time, and take it
@@ -152,8 +162,10 @@ impl Look {
         let mut refused = None;
         for (i, file) in opened {
             match file {
-                Ok(file) => self.files[i].file = Some(file),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Ok(file) => (self.files[i].file, self.files[i].lacking) = (Some(file), 0),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.files[i].lacking = self.files[i].lacking.saturating_add(1);
+                }
                 Err(e) => refused = Some(format!("{}: {e} (run as root)", FILES[i].0)),
             }
         }
@@ -320,5 +332,37 @@ mod tests {
         assert_eq!(look.look(&ns), []);
         look.forget();
         assert_eq!(look.look(&ns), all);
+    }
+
+    /// A namespace of another user namespace lacks settings that the host's has: it is not
+    /// woken for them each second, and not for good either.
+    #[test]
+    fn what_a_namespace_lacks_is_asked_for_ever_more_seldom() {
+        let quiet = "/proc/sys/net/ipv6/route/skip_notify_on_dev_down";
+        if Netns::private("hm-lacks", false).is_err() || !Path::new(quiet).exists() {
+            return println!("needs root, and a kernel with {quiet}");
+        }
+        let mut child = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "sh", "-c", "echo; exec sleep 60"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut there = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut there).unwrap();
+        let ns =
+            crate::netns::open_path(Path::new(&format!("/proc/{}/ns/net", child.id()))).unwrap();
+        let mut look = Look::default();
+        assert!(look.look(&ns).len() >= 2);
+        let woken = (0..256).filter(|_| {
+            let other = look.is_other(Instant::now());
+            if other {
+                assert_eq!(look.look(&ns), []);
+            }
+            other
+        });
+        let woken = woken.count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((4..16).contains(&woken), "woken {woken} times");
     }
 }

@@ -51,6 +51,7 @@ mod event;
 mod hook;
 mod look;
 mod monitor;
+mod nftables;
 mod policy;
 mod programs;
 mod question;
@@ -77,7 +78,7 @@ pub use monitor::Monitor;
 pub use policy::{
     NextHopKind, NextHopObject, Ports, Rule, RuleAction, Selector, Suppress, everything,
 };
-pub use programs::PROGRAMS_PERIOD;
+pub use programs::{PROGRAMS_PERIOD, own_programs};
 pub use question::{Asker, RouteQuestion};
 
 /// Why the kernel's state could not be had.

@@ -47,8 +47,10 @@ struct Host {
     /// Links on netfilter's hooks that forwarded packets meet, with the hook.
     netfilter: BTreeMap<u32, Hook>,
     tcx: BTreeSet<u32>,
-    /// Programs that can be put on tcx.
+    /// Programs of others that can be put on tcx.
     classifiers: BTreeSet<u32>,
+    /// Our own of that type, which are not put on anything.
+    own: Vec<u32>,
     /// Counts changes of `tcx` and `classifiers`.
     changes: u64,
     /// Why it cannot be looked at.
@@ -147,6 +149,13 @@ pub(super) fn glance() -> Glance {
     Glance { hooks: host.hooks(), changes: host.changes, any: !host.classifiers.is_empty() }
 }
 
+/// Programs that are not to be looked for on devices: nobody puts them there. To be said
+/// before the first look.
+pub fn own_programs(ids: Vec<u32>) {
+    let mut host = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    host.get_or_insert_default().own = ids;
+}
+
 /// The devices of the calling thread's namespace that have programs on tcx.
 fn devices() -> io::Result<Vec<Tcx>> {
     let mut found = Vec::new();
@@ -197,7 +206,7 @@ impl Host {
             self.last_link = id;
         }
         while let Some(id) = programs::next_program(self.last_program)? {
-            if programs::is_classifier(id)? == Some(true) {
+            if !self.own.contains(&id) && programs::is_classifier(id)? == Some(true) {
                 self.classifiers.insert(id);
             }
             self.last_program = id;

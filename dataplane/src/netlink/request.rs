@@ -96,6 +96,21 @@ pub(super) fn flowtables(sequence: u32) -> Vec<u8> {
     message(10 << 8 | 23, NLM_F_DUMP, sequence, &[0; 4])
 }
 
+/// Asks for all rules of nftables, of all families: `NFT_MSG_GETRULE`.
+pub(super) fn nft_rules(sequence: u32) -> Vec<u8> {
+    message(10 << 8 | 7, NLM_F_DUMP, sequence, &[0; 4])
+}
+
+/// Asks for all sets of nftables, without their elements: `NFT_MSG_GETSET`.
+pub(super) fn nft_sets(sequence: u32) -> Vec<u8> {
+    message(10 << 8 | 10, NLM_F_DUMP, sequence, &[0; 4])
+}
+
+/// Asks for all objects of nftables: `NFT_MSG_GETOBJ`.
+pub(super) fn nft_objects(sequence: u32) -> Vec<u8> {
+    message(10 << 8 | 19, NLM_F_DUMP, sequence, &[0; 4])
+}
+
 /// Asks for all IPsec policies: `XFRM_MSG_GETPOLICY`.
 pub(super) fn policies(sequence: u32) -> Vec<u8> {
     message(0x15, NLM_F_DUMP, sequence, &[0; 64])

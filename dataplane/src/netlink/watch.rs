@@ -16,7 +16,7 @@ use super::event::Event;
 use super::hook::{Hook, HookSource};
 use super::look::Look;
 use super::programs::Programs;
-use super::{Error, request, scratch};
+use super::{Error, nftables, request, scratch};
 use crate::netns::Netns;
 use crate::sys;
 
@@ -38,8 +38,8 @@ const BATCH: usize = 4096;
 pub(super) fn everything(ns: &Netns) -> Result<Vec<Event>, Error> {
     let mut events = Look::default().look(ns);
     events.extend(Programs::default().look(ns));
-    events.push(read(ns, Part::Nftables)?);
-    events.push(read(ns, Part::Xfrm)?);
+    events.extend(nftables::read(ns)?.events());
+    events.push(xfrm(ns)?);
     Ok(events)
 }
 
@@ -50,46 +50,17 @@ enum Part {
     Xfrm,
 }
 
-/// All hooks of a part, as they are now. What the kernel has, but will not tell,
-/// may be any: such a part is one hook itself.
-fn read(ns: &Netns, part: Part) -> Result<Event, Error> {
-    let (source, answer) = match part {
-        Part::Nftables => (HookSource::Nftables, nftables(ns)?),
-        Part::Xfrm => (HookSource::Xfrm, xfrm(ns)?),
+/// Hooks of a source that the kernel has, but will not tell: they may be any.
+pub(super) fn unknown(source: HookSource, failure: Failure) -> Hook {
+    let why = match failure {
+        Failure::Torn => "it changes faster than it can be read".to_owned(),
+        Failure::Refused(e) => e.to_string(),
     };
-    let hooks = answer.unwrap_or_else(|failure| {
-        let why = match failure {
-            Failure::Torn => "it changes faster than it can be read".to_owned(),
-            Failure::Refused(e) => e.to_string(),
-        };
-        let name = format!("{source}, which cannot be read: {why}");
-        vec![Hook { family: None, name, on_device: true }]
-    });
-    Ok(Event::Hooks(source, hooks))
+    Hook { family: None, name: format!("{source}, which cannot be read: {why}"), on_device: true }
 }
 
-type Answer = Result<Vec<Hook>, Failure>;
-
-fn nftables(ns: &Netns) -> Result<Answer, Error> {
-    let mut hooks = Vec::new();
-    let asked = ask(ns, NETLINK_NETFILTER, |dumper| {
-        dumper.steady(request::chains, &mut hooks, |m, out| {
-            if let Some(hook) = hook::chain(m) {
-                hook.join(out);
-            }
-        })?;
-        dumper.steady(request::flowtables, &mut hooks, |m, out| {
-            if let Some(hook) = hook::flowtable(m) {
-                hook.join(out);
-            }
-        })
-    })?;
-    // nfnetlink's word for a part that is not there is "invalid".
-    let absent = |e: &io::Error| absent(e) || e.raw_os_error() == Some(libc::EINVAL);
-    Ok(none_if(absent, asked).map(|()| hooks))
-}
-
-fn xfrm(ns: &Netns) -> Result<Answer, Error> {
+/// IPsec policies, all of them, as they are now.
+fn xfrm(ns: &Netns) -> Result<Event, Error> {
     let mut hooks = Vec::new();
     let read = |m: &decode::Message<'_>, out: &mut Vec<Hook>| {
         if let Some(hook) = hook::policy(m) {
@@ -100,30 +71,29 @@ fn xfrm(ns: &Netns) -> Result<Answer, Error> {
         dumper.steady(request::policies, &mut hooks, read)?;
         dumper.steady(request::default_policies, &mut hooks, read)
     })?;
-    Ok(none_if(absent, asked).map(|()| hooks))
+    match asked {
+        // What the kernel does not have, it has none of.
+        Err(Failure::Refused(e)) if absent(&e) => {}
+        Err(failure) => hooks = vec![unknown(HookSource::Xfrm, failure)],
+        Ok(()) => {}
+    }
+    Ok(Event::Hooks(HookSource::Xfrm, hooks))
 }
 
-fn ask(
+/// Asks by a socket of the protocol in the namespace.
+pub(super) fn ask<T>(
     ns: &Netns,
     protocol: isize,
-    f: impl FnOnce(&mut Dumper) -> Result<(), Failure>,
-) -> Result<Result<(), Failure>, Error> {
+    f: impl FnOnce(&mut Dumper) -> Result<T, Failure>,
+) -> Result<Result<T, Failure>, Error> {
     Ok(match Dumper::open(ns, protocol)? {
         Ok(mut dumper) => f(&mut dumper),
         Err((_, source)) => Err(source.into()),
     })
 }
 
-/// What the kernel does not have, it has none of.
-fn none_if(absent: impl Fn(&io::Error) -> bool, asked: Result<(), Failure>) -> Result<(), Failure> {
-    match asked {
-        Err(Failure::Refused(e)) if absent(&e) => Ok(()),
-        other => other,
-    }
-}
-
 /// The kernel was built without it, or its module is not loaded.
-fn absent(e: &io::Error) -> bool {
+pub(super) fn absent(e: &io::Error) -> bool {
     matches!(
         e.raw_os_error(),
         Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED | libc::ENOENT | libc::EOPNOTSUPP)
@@ -143,8 +113,8 @@ impl Watch {
     /// Subscribes. A part that the kernel does not have is silent.
     pub(super) fn open(ns: &Arc<Netns>) -> Result<Self, Error> {
         Ok(Self {
-            nftables: Notices::open(ns, NETLINK_NETFILTER, NFTABLES, hook::changes_chains)?,
-            xfrm: Notices::open(ns, NETLINK_XFRM, XFRM, |_| true)?,
+            nftables: Notices::open(ns, NETLINK_NETFILTER, NFTABLES)?,
+            xfrm: Notices::open(ns, NETLINK_XFRM, XFRM)?,
             ns: ns.clone(),
             looked: Looked::new(ns),
         })
@@ -162,7 +132,7 @@ impl Watch {
                 },
             };
             let part = heard.map_err(|source| self.failed(source))?;
-            return Ok(vec![read(&self.ns, part)?]);
+            return self.read(part);
         }
     }
 
@@ -172,10 +142,22 @@ impl Watch {
         let heard = [(self.nftables.queued(), Part::Nftables), (self.xfrm.queued(), Part::Xfrm)];
         for (heard, part) in heard {
             if heard.map_err(|source| self.failed(source))? {
-                events.push(read(&self.ns, part)?);
+                events.extend(self.read(part)?);
             }
         }
         Ok(events)
+    }
+
+    /// All hooks of a part, as they are now.
+    fn read(&mut self, part: Part) -> Result<Vec<Event>, Error> {
+        match part {
+            Part::Nftables => {
+                let state = nftables::read(&self.ns)?;
+                self.nftables.counts = state.changes;
+                Ok(state.events().into())
+            }
+            Part::Xfrm => Ok(vec![xfrm(&self.ns)?]),
+        }
     }
 
     /// Everything that is looked at is told again by the next look.
@@ -193,28 +175,26 @@ impl Watch {
     }
 }
 
+type Counts = fn(&decode::Message<'_>) -> bool;
+
 /// Notices of one netlink protocol.
 #[derive(Debug)]
 struct Notices {
     /// None: this kernel has no such protocol.
     socket: Option<AsyncFd<Socket>>,
-    /// By a message's type: it counts.
-    counts: fn(u16) -> bool,
+    /// By a message: after it the state may be another than was read last.
+    counts: Counts,
 }
 
 impl Notices {
-    fn open(
-        ns: &Netns,
-        protocol: isize,
-        groups: &[u32],
-        counts: fn(u16) -> bool,
-    ) -> Result<Self, Error> {
+    /// All that is heard counts.
+    fn open(ns: &Netns, protocol: isize, groups: &[u32]) -> Result<Self, Error> {
         let socket = match ns.run(|| Socket::new(protocol))? {
             Err(e) if absent(&e) => None,
             Err(e) => return Err(Self::failed(ns, "socket", e)),
             Ok(socket) => Some(Self::subscribe(ns, socket, groups)?),
         };
-        Ok(Self { socket, counts })
+        Ok(Self { socket, counts: |_| true })
     }
 
     fn subscribe(ns: &Netns, mut socket: Socket, groups: &[u32]) -> Result<AsyncFd<Socket>, Error> {
@@ -262,7 +242,7 @@ impl Notices {
 }
 
 /// Reads what is queued. Did something count, and is the queue empty?
-fn drain(socket: &Socket, counts: fn(u16) -> bool) -> io::Result<(bool, bool)> {
+fn drain(socket: &Socket, counts: Counts) -> io::Result<(bool, bool)> {
     scratch::with(|buffer| {
         let (mut any, mut left) = (false, BATCH);
         while left > 0 {
@@ -272,7 +252,7 @@ fn drain(socket: &Socket, counts: fn(u16) -> bool) -> io::Result<(bool, bool)> {
                 Ok(n) => match buffer.get(..n) {
                     Some(datagram) => {
                         let (messages, rest) = decode::messages(datagram);
-                        any |= rest || messages.iter().any(|m| counts(m.kind));
+                        any |= rest || messages.iter().any(counts);
                     }
                     None => any = true,
                 },

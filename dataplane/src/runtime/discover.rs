@@ -40,8 +40,10 @@ pub(super) struct Discovery {
     /// Namespaces to be taken in, one after the other.
     arriving: VecDeque<Chosen>,
     refused: HashMap<FileId, Refusal>,
-    /// Selectors that the operator was told to mean nothing.
-    told: HashSet<Selector>,
+    /// Selectors that mean nothing.
+    unmatched: HashSet<Selector>,
+    /// Selectors with wildcards that meant something once.
+    met: HashSet<Selector>,
     soon: Option<Instant>,
     soon_left: u32,
     /// None: they cannot be watched.
@@ -69,7 +71,8 @@ impl Discovery {
             scan: Scan::default(),
             arriving: VecDeque::new(),
             refused: HashMap::new(),
-            told: HashSet::new(),
+            unmatched: HashSet::new(),
+            met: HashSet::new(),
             soon: None,
             soon_left: SOON_TIMES,
             mounts: Mounts::open().ok(),
@@ -83,7 +86,8 @@ impl Discovery {
         self.rules = rules;
         // They are chosen by the rules' numbers, and found again by the next look.
         self.arriving.clear();
-        self.told.clear();
+        self.unmatched.clear();
+        self.met.clear();
         self.refused.clear();
     }
 
@@ -193,21 +197,25 @@ impl Discovery {
         self.refused.insert(id, Refusal { why, until: Instant::now() + AGAIN });
     }
 
+    /// Says of each selector that means nothing that it is waited for. Of one with
+    /// wildcards once: later its namespaces come and go, the last too, and that is told.
     fn tell_unmatched(&mut self, chosen: &[Chosen]) {
         for (i, rule) in self.rules.iter().enumerate() {
             let selector = &rule.netns;
             if selector.is_exclude() {
                 continue;
             }
-            let matched = chosen.iter().any(|c| c.selector == i);
-            if matched {
-                if self.told.remove(selector) {
+            let known = self.met.contains(selector);
+            if chosen.iter().any(|c| c.selector == i) {
+                if self.unmatched.remove(selector) && !known {
                     info!(%selector, "now means a namespace");
                 }
-            } else if !self.told.contains(selector) {
+                if !known && !selector.is_exact() {
+                    self.met.insert(selector.clone());
+                }
+            } else if self.unmatched.insert(selector.clone()) && !known {
                 let reason = self.scan.why_none(selector);
                 warn!(%selector, reason, "selects no namespace yet; waiting for one");
-                self.told.insert(selector.clone());
             }
         }
     }
@@ -233,6 +241,6 @@ impl Discovery {
     /// Selectors that mean nothing.
     pub(super) fn unmatched(&self) -> Vec<String> {
         let rules = self.rules.iter().map(|r| &r.netns);
-        rules.filter(|s| self.told.contains(*s)).map(ToString::to_string).collect()
+        rules.filter(|s| self.unmatched.contains(*s)).map(ToString::to_string).collect()
     }
 }

@@ -33,6 +33,7 @@ use crate::control::closer::Closer;
 use crate::control::error::told;
 use crate::control::targets::Targets;
 use crate::control::{self, Control, Parts, Seen, Settings};
+use crate::netlink;
 use crate::netns::{self, Chosen, Netns, Selector};
 use crate::sys;
 use crate::xsk::{self, Frame, Mode, Region};
@@ -264,6 +265,7 @@ async fn start_and_serve(config: &Config) -> Result<(), Error> {
     let max_ports = u32::from(settings.max_ports);
     let mut bpf = Bpf::load(bpf::Options { max_ports })?;
     let injector = bpf.take_injector().expect("nobody took it before");
+    netlink::own_programs(injector.classifiers()?);
     let targets = Arc::new(Targets::new(usize::from(settings.max_ports)));
     let threads = workers::start(Plan {
         file: &file,

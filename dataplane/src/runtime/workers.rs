@@ -171,7 +171,7 @@ fn run(mut worker: Worker<Queue>, poll: Poll, cpu: usize) {
         tracing::warn!(cpu, error = %e, "pinning a worker");
     }
     let start = Instant::now();
-    let mut sleep = Epoll { poll, watched: Vec::new() };
+    let mut sleep = Epoll { poll, watched: Vec::new(), refused: Vec::new() };
     let now = || start.elapsed().as_nanos() as u64;
     idle::run_loop(&mut worker, &mut sleep, &idle::Idle::default(), now);
 }
@@ -181,6 +181,9 @@ struct Epoll {
     poll: Poll,
     /// Sorted.
     watched: Vec<Watched>,
+    /// Sockets that the kernel would not wait for: no memory, or the user's limit. They
+    /// are tried again before each sleep.
+    refused: Vec<Watched>,
 }
 
 impl idle::Sleep for Epoll {
@@ -194,16 +197,27 @@ impl idle::Sleep for Epoll {
             // number is that of a new socket, that one is added below.
             let _ = self.poll.remove(gone.fd);
         }
-        for new in now.iter().filter(|w| self.watched.binary_search(w).is_err()) {
+        let new = now.iter().filter(|w| self.watched.binary_search(w).is_err());
+        let before = std::mem::take(&mut self.refused);
+        for new in new {
             if let Err(e) = self.poll.add(new.fd) {
-                tracing::warn!(fd = new.fd, error = %e, "waiting for a socket");
+                if !before.contains(new) {
+                    tracing::warn!(fd = new.fd, error = %e, "waiting for a socket; tried again");
+                }
+                self.refused.push(*new);
             }
         }
+        now.retain(|w| !self.refused.contains(w));
         self.watched = now;
     }
 
     fn wait(&mut self, timeout: Duration) {
-        self.poll.wait(timeout);
+        let poll = &self.poll;
+        for added in self.refused.extract_if(.., |w| poll.add(w.fd).is_ok()) {
+            let at = self.watched.partition_point(|w| *w < added);
+            self.watched.insert(at, added);
+        }
+        poll.wait(timeout);
     }
 }
 
@@ -262,4 +276,36 @@ fn unparking_bell() -> (Arc<Doorbell>, Arc<OnceLock<thread::Thread>>) {
 fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     let spawned = thread::Builder::new().name(name.to_owned()).spawn(f);
     spawned.map_err(|source| Error::Thread { what: format!("starting thread {name}"), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::id::{Generation, PortId, QueueId};
+    use crate::worker::idle::Sleep;
+
+    #[test]
+    fn what_the_kernel_refused_is_not_taken_for_watched() {
+        // Nobody waits for a file, and a closed descriptor is none.
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let watched = |fd| Watched { fd, of: (PortId(1), QueueId(0), Generation(1)) };
+        let (bad, good) = (watched(file.as_raw_fd()), watched(socket.as_raw_fd()));
+        let mut sleep =
+            Epoll { poll: Poll::new().unwrap(), watched: Vec::new(), refused: Vec::new() };
+        sleep.watch(&mut [bad, good].into_iter());
+        assert_eq!((sleep.watched.as_slice(), sleep.refused.as_slice()), (&[good][..], &[bad][..]));
+        sleep.wait(Duration::ZERO);
+        assert_eq!(sleep.refused, [bad], "tried again, and refused again");
+        // What was refused for a time only, as for want of memory.
+        let late = watched(socket.as_raw_fd());
+        sleep.watch(&mut std::iter::empty());
+        assert_eq!((sleep.watched.as_slice(), sleep.refused.as_slice()), (&[][..], &[][..]));
+        sleep.refused.push(late);
+        sleep.wait(Duration::ZERO);
+        assert_eq!((sleep.watched.as_slice(), sleep.refused.as_slice()), (&[late][..], &[][..]));
+    }
 }

@@ -28,6 +28,7 @@ mod maps;
 mod members;
 mod memory;
 mod packet;
+mod short;
 mod skb;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nsplane_tests::interrupt;
 use nsplane_tests::netns::{is_root, sweep};
-use nsplane_tests::process::{BIN_ENV, Nsplane};
+use nsplane_tests::process::Nsplane;
 
 use crate::demo;
 use crate::progress::say;
@@ -117,9 +117,7 @@ pub(crate) fn oracle(root: &Path, args: &Args) -> Result<()> {
     if args.planted {
         return planted::find_all(root, args);
     }
-    if std::env::var_os(BIN_ENV).is_none() {
-        demo::build(root)?;
-    }
+    demo::build(root)?;
     let stop = interrupt::catch().context("cannot catch Ctrl-C")?;
     for name in sweep()? {
         say(&format!("removed namespace {name}, left by a process that died"));

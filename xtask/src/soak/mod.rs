@@ -153,7 +153,7 @@ pub(crate) fn soak(root: &Path, args: &Args) -> Result<()> {
         "the soak makes network namespaces and needs root: sudo -E cargo xtask soak"
     );
     setup(root, false)?;
-    if std::env::var_os(nsplane_tests::process::BIN_ENV).is_none() && !args.kernel {
+    if !args.kernel {
         demo::build(root)?;
     }
     let stop = interrupt::catch().context("cannot catch Ctrl-C")?;

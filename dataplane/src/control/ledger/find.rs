@@ -81,6 +81,10 @@ pub(super) fn netfilter(mirror: &Mirror) -> Vec<Use> {
     hooks(mirror, &[HookSource::Nftables, HookSource::Iptables, HookSource::Bpf])
 }
 
+pub(super) fn conntrack(mirror: &Mirror) -> Vec<Use> {
+    hooks(mirror, &[HookSource::Conntrack])
+}
+
 pub(super) fn xfrm(mirror: &Mirror) -> Vec<Use> {
     hooks(mirror, &[HookSource::Xfrm])
 }

@@ -55,6 +55,13 @@ pub static ITEMS: &[Item] = &[
             "they may drop, change or count any packet",
         )
         .or(Bypass::Netfilter),
+    kernel("conntrack", Scope::Family, Watched::Notice, find::conntrack)
+        .says(
+            "connection tracking, or putting fragments together, that nftables asks for where it has no base chains but of the \
+             hooks input and output: rules, sets or objects with `ct`, nat, `synproxy`, `tproxy` and the like, in any chain",
+            "the kernel tracks what it forwards too, puts its fragments together, and drops new flows while the table is full",
+        )
+        .or(Bypass::Conntrack),
     kernel("ipvs", Scope::Family, Watched::Look, find::ipvs)
         .says("IPVS services", "answers of real servers are rewritten on their way")
         .or(Bypass::Ipvs),
@@ -193,11 +200,6 @@ pub static ITEMS: &[Item] = &[
     harmless("priority", Scope::Packets).says(
         "`ip_forward_update_priority`, qdiscs that only order packets, XPS, RPS",
         "order among packets of different flows is nobody's promise; ours leave in order",
-    ),
-    harmless("conntrack", Scope::Packets).says(
-        "connection tracking for chains of the hooks input and output",
-        "no rule that a forwarded packet meets reads it. Not the same: the kernel would track these packets \
-         too, put their fragments together, and drop new flows while the table is full; nsplane does not",
     ),
     harmless("xfrm-switches", Scope::Packets)
         .says("`disable_policy`, `disable_xfrm`", "mean something where there are policies: see `xfrm`"),

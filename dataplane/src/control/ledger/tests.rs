@@ -88,6 +88,8 @@ fn cases() -> Vec<Case> {
         whole("netfilter", vec![hooks(HookSource::Nftables, None)], both),
         whole("netfilter", vec![hooks(HookSource::Iptables, only_v4)], v4),
         whole("netfilter", vec![hooks(HookSource::Bpf, only_v4)], v4),
+        whole("conntrack", vec![hooks(HookSource::Conntrack, None)], both),
+        whole("conntrack", vec![hooks(HookSource::Conntrack, only_v4)], v4),
         whole("ipvs", vec![hooks(HookSource::Ipvs, None)], both),
         whole("xfrm", vec![hooks(HookSource::Xfrm, only_v4)], v4),
         whole("redirects", vec![Event::Switch(Switch::Redirects, true)], v4),
@@ -158,7 +160,7 @@ fn what_may_be_bypassed_keeps_nothing_then() {
         let m = with(case.events);
         for bypass in <Bypass as clap::ValueEnum>::value_variants() {
             let ledger = judge(&m, &[*bypass]);
-            let bypassed = item.bypass == Some(*bypass);
+            let bypassed = item.bypass.is_some_and(|b| bypass.covers(b));
             assert!(ledger.entries.iter().all(|e| e.bypassed == bypassed), "{}", item.name);
             assert_eq!(ledger.entries.len(), judge(&m, &[]).entries.len(), "still shown");
             if bypassed {
@@ -189,6 +191,18 @@ fn nothing_is_left_out() {
     names.dedup();
     assert_eq!(names.len(), ITEMS.len());
     assert!(ITEMS.iter().all(|i| !i.what.is_empty() && !i.reason.is_empty()));
+}
+
+/// Tracking is netfilter's, but not the other way round.
+#[test]
+fn who_passes_netfilter_by_passes_tracking_by() {
+    let both = || vec![hooks(HookSource::Nftables, None), hooks(HookSource::Conntrack, None)];
+    let kept_by = |bypass: &[Bypass]| {
+        let ledger = judge(&with(both()), bypass);
+        ledger.entries.iter().filter(|e| e.binds()).map(|e| e.item.name).collect::<Vec<_>>()
+    };
+    assert_eq!(kept_by(&[Bypass::Netfilter]), Vec::<&str>::new());
+    assert_eq!(kept_by(&[Bypass::Conntrack]), ["netfilter"]);
 }
 
 #[test]

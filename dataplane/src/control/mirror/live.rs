@@ -123,10 +123,14 @@ fn difference(ours: &Mirror, kernels: &Mirror) -> String {
 }
 
 /// IPv6 says next hops, and routes of one metric, in an order of the moment; and
-/// neighbours that need no resolving (noarp, 0x40) come without a message.
+/// neighbours that need no resolving (noarp, 0x40) come without a message. Whether a next hop of
+/// IPv6 out of a device that is down is dead nobody asks: it goes by the device.
 fn normal(m: &Mirror) -> (Mirror, Vec<Route>) {
     let mut routes: Vec<Route> = m.routes.iter().cloned().collect();
+    let down = |h: &Hop| h.oif.and_then(|i| m.links.get(&i)).is_some_and(|l| !l.up);
     for r in &mut routes {
+        let v6 = r.dst.addr.is_ipv6();
+        r.hops.iter_mut().filter(|h| v6 && down(h)).for_each(|h| h.dead = false);
         r.hops.sort_unstable();
     }
     routes.sort_by_cached_key(|r| format!("{:?}", (r.table, r.dst, r.priority, &r.hops)));
@@ -299,6 +303,38 @@ fn the_last_address_goes_and_comes_back() {
     for words in ["addr del 10.1.0.1/24 dev hml", "addr add 10.1.0.1/24 dev hml"] {
         space.ip(words);
         f.settle(words, false);
+    }
+}
+
+/// IPv6's next hops out of a device on which IPv6 is off die, and live when it is on.
+#[test]
+fn a_device_without_ipv6_and_with_it_again() {
+    if !netns::tests::root("a_device_without_ipv6_and_with_it_again") {
+        return;
+    }
+    let runtime = runtime();
+    let _context = runtime.enter();
+    let space = Space::new("off6");
+    space.ip("link add hmn type veth peer name hmo");
+    for words in [
+        "link set hmn up",
+        "link set hmo up",
+        "addr add fd01::1/64 dev hmn nodad",
+        "addr add fd02::1/64 dev hmo nodad",
+        "-6 route add fd09::/64 nexthop via fd01::2 nexthop via fd02::2",
+    ] {
+        space.ip(words);
+    }
+    let mut f = Follower::new(&space);
+    let one = f.link("hmn").ifindex;
+    for off in ["1", "0", "1", "0"] {
+        let words =
+            format!("netns exec {} sysctl -qw net.ipv6.conf.hmn.disable_ipv6={off}", space.name);
+        run("ip", &words.split_whitespace().collect::<Vec<_>>());
+        f.settle(&words, true);
+        let route = f.mirror.routes.iter().find(|r| r.hops.len() == 2).unwrap();
+        let dead = route.hops.iter().find(|h| h.oif == Some(one)).unwrap().dead;
+        assert_eq!(dead, off == "1");
     }
 }
 

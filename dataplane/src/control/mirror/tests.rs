@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::Mac;
-use crate::netlink::{Hop, Insert, LinkKind, Prefix, XdpMode};
+use crate::netlink::{Insert, LinkKind, XdpMode};
 
 impl Mirror {
     /// What acts upon packets of the family, if anything.
@@ -437,4 +437,65 @@ proptest! {
         }
         prop_assert_eq!(mirror, Mirror::from_dump(kernel.dump()));
     }
+}
+
+#[test]
+fn rules_keep_the_kernels_order() {
+    let rule = |family, priority, table| Rule::to_table(family, priority, table);
+    let mut m = Mirror::default();
+    let told = [(Family::V6, 5, 1), (Family::V4, 9, 1), (Family::V4, 5, 2), (Family::V4, 5, 1)];
+    for (family, priority, table) in told {
+        assert!(m.apply(Event::Rule(rule(family, priority, table))).rules);
+        assert!(!m.apply(Event::Rule(rule(family, priority, table))).any(), "told again");
+    }
+    // Of one priority the first that was made comes first.
+    let mut order = vec![
+        rule(Family::V4, 5, 2),
+        rule(Family::V4, 5, 1),
+        rule(Family::V4, 9, 1),
+        rule(Family::V6, 5, 1),
+    ];
+    assert_eq!(m.rules, order);
+    let gone = order.remove(1);
+    assert!(m.apply(Event::RuleGone(gone.clone())).rules);
+    assert!(!m.apply(Event::RuleGone(gone)).any());
+    assert_eq!(m.rules, order);
+}
+
+/// Next hops that die or live again without a word have the state read again.
+#[test]
+fn silent_deaths_ask_for_a_dump() {
+    let groups = |i| Route { table: TABLE_LOCAL, ..route("ff00::/8", &[hop(i, None)]) };
+    let on = |i| Event::Route(groups(i), Insert::First);
+    let several = |dead| {
+        let mut hops = [hop(1, Some("fd00::9")), hop(2, Some("fd00::8"))];
+        hops[0].dead = dead;
+        Event::Route(route("fd01::/64", &hops), Insert::Replace)
+    };
+    let mut m = Mirror::from_dump(vec![
+        Event::Link(link(1, true)),
+        Event::Link(link(2, true)),
+        Event::Link(link(3, true)),
+        on(1),
+        on(2),
+        on(3),
+        several(false),
+    ]);
+    assert!(!m.apply(on(1)).resync, "it was on");
+    assert!(!m.apply(Event::RouteGone(groups(3))).resync, "nothing goes by it");
+    assert!(m.apply(Event::RouteGone(groups(1))).resync);
+    let _ = m.apply(several(true));
+    assert!(!m.apply(on(3)).resync);
+    assert!(m.apply(on(1)).resync);
+    // Carrier goes and comes.
+    let carrier = |carrier| Event::Link(Link { carrier, ..link(1, true) });
+    let _ = m.apply(several(false));
+    assert!(!m.apply(carrier(false)).resync && !m.apply(carrier(true)).resync);
+    assert!(!m.apply(carrier(false)).resync);
+    let _ = m.apply(several(true));
+    assert!(m.apply(carrier(true)).resync);
+    // A device that goes down is told of first.
+    let _ = m.apply(several(false));
+    let _ = m.apply(Event::Link(link(1, false)));
+    assert!(!m.apply(Event::RouteGone(groups(1))).resync);
 }

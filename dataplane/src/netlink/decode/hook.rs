@@ -9,23 +9,19 @@ use super::{Message, Skip};
 use crate::id::IfIndex;
 
 /// `NFNL_SUBSYS_NFTABLES`, the high byte of a message's type.
-const NFTABLES: u16 = 10;
+pub(super) const NFTABLES: u16 = 10;
 /// `NFT_MSG_*` of include/uapi/linux/netfilter/nf_tables.h.
 mod nft {
     pub(super) const NEWCHAIN: u16 = 3;
-    pub(super) const NEWRULE: u16 = 6;
-    pub(super) const DELRULE: u16 = 8;
-    pub(super) const NEWSETELEM: u16 = 12;
-    pub(super) const DELSETELEM: u16 = 14;
-    pub(super) const NEWGEN: u16 = 15;
     pub(super) const NEWFLOWTABLE: u16 = 22;
 }
 /// `NFPROTO_*` of include/uapi/linux/netfilter.h.
-mod nfproto {
-    pub(super) const INET: u8 = 1;
-    pub(super) const IPV4: u8 = 2;
-    pub(super) const NETDEV: u8 = 5;
-    pub(super) const IPV6: u8 = 10;
+pub(super) mod nfproto {
+    pub(in super::super) const INET: u8 = 1;
+    pub(in super::super) const IPV4: u8 = 2;
+    pub(in super::super) const ARP: u8 = 3;
+    pub(in super::super) const NETDEV: u8 = 5;
+    pub(in super::super) const IPV6: u8 = 10;
 }
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
@@ -52,13 +48,6 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_FQ_FLOW_MAX_RATE: u16 = 7;
 /// Such a rate is none.
 const UNLIMITED: u32 = u32::MAX;
-
-/// True: after this notice of nftables the base chains may be others.
-pub(in super::super) fn changes_chains(kind: u16) -> bool {
-    use nft::{DELRULE, DELSETELEM, NEWGEN, NEWRULE, NEWSETELEM};
-    kind >> 8 != NFTABLES
-        || !matches!(kind & 0xff, NEWRULE | DELRULE | NEWSETELEM | DELSETELEM | NEWGEN)
-}
 
 /// A message of a dump of chains. One that cannot be read may be a firewall.
 pub(in super::super) fn chain(m: &Message<'_>) -> Option<Hook> {
@@ -286,15 +275,6 @@ mod tests {
         assert_eq!(read(&raw(CHAIN + 1, &[1], &[]), chain), None, "another message");
     }
 
-    #[test]
-    fn rules_and_elements_do_not_change_the_chains() {
-        for (kind, changes) in [(0, true), (2, true), (3, true), (5, true), (6, false), (12, false)]
-        {
-            assert_eq!(changes_chains(NFTABLES << 8 | kind), changes, "{kind}");
-        }
-        assert!(changes_chains(super::super::NLMSG_OVERRUN));
-    }
-
     fn a_policy(af: u16, direction: u8) -> Option<Hook> {
         let mut info = [0; 168];
         info[..4].copy_from_slice(&[10, 1, 0, 0]);
@@ -374,7 +354,7 @@ mod tests {
             let mut datagram = raw(kind, &head, &attrs);
             datagram.truncate(datagram.len().saturating_sub(cut));
             for m in messages(&datagram).0 {
-                let _ = (chain(&m), flowtable(&m), policy(&m), changes_chains(m.kind));
+                let _ = (chain(&m), flowtable(&m), policy(&m));
                 let _ = qdisc(m.payload, false);
             }
         }

@@ -7,6 +7,7 @@ mod neigh;
 mod nsid;
 mod policy;
 mod route;
+pub(super) mod tracking;
 
 use netlink_packet_core::NetlinkBuffer;
 

@@ -10,7 +10,9 @@ use crate::id::IfIndex;
 /// `NLM_F_REPLACE`, `NLM_F_APPEND`: how the kernel put a route in.
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_APPEND: u16 = 0x800;
-/// `RTNH_F_DEAD`: the kernel does not send by this next hop.
+/// `RTNH_F_DEAD`: the kernel does not send by this next hop, one of several. A route of one
+/// next hop says so only while its device is without carrier
+/// (`ignore_routes_with_linkdown`): else it goes.
 const RTNH_F_DEAD: u8 = 1;
 /// `RTM_F_CLONED`: an entry of the routing cache, no route.
 const RTM_F_CLONED: u32 = 0x200;
@@ -166,8 +168,7 @@ fn multipath(mut bytes: &[u8], family: Family) -> Result<(Vec<Hop>, bool), Skip>
         let attrs = bytes.get(HEAD..len).ok_or(Skip::Malformed)?;
         // `rtnh_hops` is the weight less one.
         let (oif, weight) = (Some(IfIndex(word(&head, 4)?)), u16::from(head[3]) + 1);
-        // IPv6 drops such routes, or says so only for what is down.
-        let dead = family == Family::V4 && head[2] & RTNH_F_DEAD != 0;
+        let dead = head[2] & RTNH_F_DEAD != 0;
         let mut hop = Hop { oif, gateway: None, encap: false, weight, dead };
         for attr in Value(attrs).attrs() {
             let (kind, value) = attr?;

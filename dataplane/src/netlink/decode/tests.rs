@@ -120,9 +120,12 @@ fn a_dead_next_hop_says_so() {
     // `struct rtnexthop`: length, flags, weight less one, device.
     let hops = [8, 0, 1, 0, 3, 0, 0, 0, 8, 0, 16, 0, 4, 0, 0, 0];
     let mut head = [0; 12];
-    (head[0], head[4], head[7]) = (2, 254, 1);
-    let Event::Route(route, _) = one(&raw(24, &head, &[(9, &hops)])) else { panic!("no route") };
-    assert_eq!(route.hops.iter().map(|h| h.dead).collect::<Vec<_>>(), [true, false]);
+    for af in [2, 10] {
+        (head[0], head[4], head[7]) = (af, 254, 1);
+        let one = one(&raw(24, &head, &[(9, &hops)]));
+        let Event::Route(route, _) = one else { panic!("no route") };
+        assert_eq!(route.hops.iter().map(|h| h.dead).collect::<Vec<_>>(), [true, false]);
+    }
 }
 
 #[test]

@@ -76,6 +76,88 @@ fn nftables_chains_come_and_go() {
     assert_eq!(f.hook(Family::V6), None);
 }
 
+/// Connection tracking that is asked for where no forwarded packet meets a chain.
+#[test]
+fn tracking_comes_and_goes() {
+    if !netns::tests::root("tracking_comes_and_goes") {
+        return;
+    }
+    let runtime = runtime();
+    let _context = runtime.enter();
+    let space = Space::new("track");
+    let mut f = Follower::new(&space);
+    f.expect(&space, "nft add table inet t", None, None);
+    f.expect(&space, "nft add chain inet t i {type filter hook input priority 0;}", None, None);
+    f.expect(&space, "nft add rule inet t i tcp dport 22 accept", None, None);
+    let inet = Some("nftables rule with ct in inet t/i");
+    f.expect(&space, "nft add rule inet t i ct state established accept", inet, inet);
+    // Another one that asks, of one family only, and in a chain that nothing leads to.
+    f.expect(&space, "nft add table ip6 n", inet, inet);
+    f.expect(&space, "nft add chain ip6 n c", inet, inet);
+    f.expect(&space, "nft add rule ip6 n c masquerade", inet, inet);
+    let v6 = Some("nftables rule with masq in ip6 n/c");
+    f.expect(&space, "nft flush chain inet t i", None, v6);
+    // A chain that forwarded packets meet says it all.
+    let chain = Some("nftables chain ip6 n/f");
+    let add = "nft add chain ip6 n f {type filter hook forward priority 0;}";
+    f.expect(&space, add, None, chain);
+    f.expect(&space, "nft delete rule ip6 n c handle 2", None, chain);
+    f.expect(&space, "nft add rule ip6 n c masquerade", None, chain);
+    f.expect(&space, "nft delete chain ip6 n f", None, v6);
+    f.expect(&space, "nft delete table ip6 n", None, None);
+    // An empty chain of type nat does not ask; a rule in it does.
+    f.expect(&space, "nft add table ip n", None, None);
+    f.expect(&space, "nft add chain ip n o {type nat hook output priority 0;}", None, None);
+    let v4 = Some("nftables rule with redir in ip n/o");
+    f.expect(&space, "nft add rule ip n o tcp dport 80 redirect to :81", v4, None);
+    f.expect(&space, "nft flush table ip n", None, None);
+    // Sets and objects.
+    f.expect(&space, "nft add set ip n p {type ipv4_addr; flags dynamic;}", None, None);
+    let set = Some("nftables set ip n/s with connlimit");
+    let add = "nft add set ip n s {type ipv4_addr; flags dynamic; ct count over 5;}";
+    f.expect(&space, add, set, None);
+    f.expect(&space, "nft delete set ip n s", None, None);
+    f.expect(&space, "nft add counter ip n k", None, None);
+    let object = Some("nftables ct helper ip n/h");
+    f.expect(&space, "nft add ct helper ip n h {type \"ftp\" protocol tcp;}", object, None);
+    f.expect(&space, "nft delete ct helper ip n h", None, None);
+    // What iptables makes; and what was there before nsplane.
+    f.expect(&space, "iptables-nft -A INPUT -m comment --comment x -j LOG", None, None);
+    let v4 = Some("nftables rule with match conntrack in ip filter/INPUT");
+    let words = "iptables-nft -A INPUT -m conntrack --ctstate NEW";
+    f.expect(&space, words, v4, None);
+    let f = Follower::new(&space);
+    assert_eq!((f.hook(Family::V4), f.hook(Family::V6)), (v4, None));
+}
+
+/// So many rules that nobody reads them all.
+#[test]
+fn too_many_rules_to_read() {
+    if !netns::tests::root("too_many_rules_to_read") {
+        return;
+    }
+    let runtime = runtime();
+    let _context = runtime.enter();
+    let space = Space::new("many");
+    let mut f = Follower::new(&space);
+    let mut batch = String::from("table ip t {\nchain i { type filter hook input priority 0;\n");
+    for i in 0..2_001 {
+        batch.push_str(&format!("tcp dport {} accept\n", i + 1));
+    }
+    batch.push_str("}\n}\n");
+    let file = std::env::temp_dir().join(format!("{}.nft", space.name));
+    std::fs::write(&file, batch).unwrap();
+    space.exec(&format!("nft -f {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let start = Instant::now();
+    f.settle("many rules", false);
+    println!("read after {:?}", start.elapsed());
+    let many = "nftables with over 2000 rules, sets or objects, too many to read";
+    assert_eq!((f.hook(Family::V4), f.hook(Family::V6)), (Some(many), Some(many)));
+    // One less: they are read again.
+    f.expect(&space, "nft delete rule ip t i handle 3", None, None);
+}
+
 #[test]
 fn xfrm_policies_come_and_go() {
     if !netns::tests::root("xfrm_policies_come_and_go") {
