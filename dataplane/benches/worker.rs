@@ -1,7 +1,8 @@
 //! A worker's whole round over simulated ports: what a packet costs without a kernel.
 //!
-//! `cargo bench -p nsplane --bench worker` prints the time a round of 256 packets
-//! takes, and packets a second; delivery of the packets is not in it.
+//! `cargo bench -p nsplane --bench worker` prints the time that loads take, and packets a
+//! second; delivery of the packets is not in it. What they cost in instructions and
+//! allocations says `cargo xtask count`.
 
 use std::cell::RefCell;
 
@@ -13,8 +14,23 @@ use nsplane::worker::sim::Sizes;
 use nsplane::worker::sim::scene::{self, Scene, Setup};
 use nsplane::worker::stages;
 
+mod loads;
+
+use loads::{Load, NAMES, across};
+
 fn main() {
     divan::main();
+}
+
+/// The loads of [`loads`].
+#[divan::bench(args = NAMES, sample_size = 1, sample_count = 2000, max_time = 10)]
+fn load(bencher: Bencher<'_, '_>, name: &str) {
+    let load = RefCell::new(Load::new(name));
+    let packets = load.borrow().packets();
+    bencher
+        .counter(ItemsCount::new(packets))
+        .with_inputs(|| load.borrow().deliver())
+        .bench_local_values(|()| load.borrow_mut().work());
 }
 
 /// Two tenants, four ports, 64 packets on each: one full batch a queue.
@@ -23,7 +39,7 @@ fn round_of_256(bencher: Bencher<'_, '_>, family: &str) {
     let bell = |_: WorkerId| Doorbell::new(Box::new(|| ()));
     let scene = RefCell::new(Scene::new(scene::world(2, 1), &Setup::default(), bell));
     let _ = scene.borrow_mut().workers[0].round(0);
-    let packets: Vec<_> = (0..4).map(|port| packet(PortId(port), family)).collect();
+    let packets: Vec<_> = (0..4).map(|port| across(PortId(port), family == "ipv6")).collect();
     bencher
         .counter(ItemsCount::new(256_u64))
         .with_inputs(|| {
@@ -51,7 +67,7 @@ fn handed_over_256(bencher: Bencher<'_, '_>, at_once: usize) {
     for worker in &mut scene.borrow_mut().workers {
         let _ = worker.round(0);
     }
-    let packet = packet(PortId(0), "ipv4");
+    let packet = across(PortId(0), false);
     bencher.counter(ItemsCount::new(256_u64)).bench_local(|| {
         let mut scene = scene.borrow_mut();
         for _ in 0..256 / at_once {
@@ -75,7 +91,7 @@ fn idle_round(bencher: Bencher<'_, '_>, tenants: u16) {
 #[divan::bench(args = [1, 10, 100, 500], sample_size = 1, sample_count = 4000)]
 fn batch_of_64_among(bencher: Bencher<'_, '_>, tenants: u16) {
     let scene = RefCell::new(idle_scene(tenants));
-    let packet = packet(PortId(0), "ipv4");
+    let packet = across(PortId(0), false);
     bencher
         .counter(ItemsCount::new(64_u64))
         .with_inputs(|| {
@@ -102,19 +118,9 @@ fn idle_scene(tenants: u16) -> Scene {
 #[divan::bench(args = ["ipv4", "ipv6"])]
 fn decide(bencher: Bencher<'_, '_>, family: &str) {
     let world = scene::world(2, 1);
-    let mut packet = packet(PortId(0), family);
+    let mut packet = across(PortId(0), family == "ipv6");
     let tag = scene::tag(PortId(0));
     bencher.bench_local(|| {
         stages::decide(&world, PortId(0), scene::GENERATION, &tag, divan::black_box(&mut packet))
     });
-}
-
-/// A 60-byte frame from one side of a tenant to the other.
-fn packet(port: PortId, family: &str) -> Vec<u8> {
-    let (from, to) = ((port.0 % 2) as u8, 1 - (port.0 % 2) as u8);
-    if family == "ipv4" {
-        scene::udp(port, scene::host4(from).into(), scene::host4(to).into(), &[0; 18])
-    } else {
-        scene::udp(port, scene::host6(from).into(), scene::host6(to).into(), b"")
-    }
 }

@@ -36,11 +36,14 @@ impl Bug {
 /// The environment variable that says which bug is planted.
 pub const VARIABLE: &str = "NSPLANE_PLANT";
 
+/// A bug may be planted.
+pub const POSSIBLE: bool = cfg!(feature = "plant");
+
 /// The bug is planted.
 #[must_use]
 #[inline(always)]
 pub fn is(bug: Bug) -> bool {
-    cfg!(feature = "plant") && planted(bug)
+    POSSIBLE && planted(bug)
 }
 
 fn planted(bug: Bug) -> bool {

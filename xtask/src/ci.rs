@@ -8,7 +8,7 @@ use crate::bench::{self, Bench};
 use crate::setup::{found, setup};
 use crate::stages::Stages;
 use crate::testing::{self, add_stages};
-use crate::{cargo, changes, demo, ebpf, layers, oracle, soak};
+use crate::{cargo, changes, count, demo, ebpf, layers, oracle, soak};
 
 /// Runs all checks and prints a summary.
 ///
@@ -28,6 +28,11 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     });
     let env: Vec<(&str, PathBuf)> = fresh.into_iter().filter_map(override_of).collect();
     add_stages(root, &testing::Args::default(), &env, &mut stages)?;
+    if found("valgrind") {
+        stages.run("instructions a packet", || count::count(root, &count::Args::all()));
+    } else {
+        stages.leave_out("instructions a packet: valgrind is not installed");
+    }
     if nsplane_tests::netns::is_root() {
         stages.run("demo of 2 seconds", || demo::demo(root, &demo::Args::of_seconds(2)));
         let moves = soak::Args::of(Some(50), None);

@@ -7,6 +7,7 @@
 mod bench;
 mod changes;
 mod ci;
+mod count;
 mod daemons;
 mod demo;
 mod ebpf;
@@ -65,6 +66,8 @@ enum Command {
     /// Measure one promise, nsplane beside the kernel.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Count what a packet costs a worker in instructions: no more than before.
+    Count(count::Args),
     /// Unit and property tests; as root the namespace tests too.
     Test(testing::Args),
     /// Exactly what CI runs: style, layers, eBPF objects, tests, documentation, demo.
@@ -95,6 +98,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Oracle(args) => oracle::oracle(&root, args),
         Command::Scale(args) => scale::scale(&root, args),
         Command::Bench(args) => bench::bench(&root, args),
+        Command::Count(args) => count::count(&root, args),
         Command::Test(args) => testing::test(&root, args),
         Command::Ci => ci::ci(&root),
     }

@@ -18,8 +18,8 @@ use crate::{cargo, daemons, ebpf};
 /// To build nsplane: the C libraries of xsk-rs are compiled from source.
 const BUILD: &[&str] =
     &["clang", "gcc", "libc6-dev", "libelf-dev", "m4", "make", "pkg-config", "zlib1g-dev"];
-/// To run the demo and the namespace tests.
-const RUN: &[&str] = &["ethtool", "iproute2", "iptables", "iputils-ping", "nftables"];
+/// To run the demo and the namespace tests, and to count instructions.
+const RUN: &[&str] = &["ethtool", "iproute2", "iptables", "iputils-ping", "nftables", "valgrind"];
 /// To build the eBPF objects: a Rust with its library's source, and the LLVM that
 /// bpf-linker links with. Debian's security suite has them.
 const EBPF: &[&str] = &["g++", "libzstd-dev", "llvm-22-dev", "rust-web-src", "rustc-web"];

@@ -50,10 +50,10 @@ impl<F> PuntQueue<F> {
         self.queue.capacity()
     }
 
-    /// A packet of this account would find a place.
+    /// A packet of this account, of so many frames, would find its places.
     #[must_use]
-    pub fn has_room(&self, account: Account) -> bool {
-        !self.queue.is_full() && self.share.has_room(account)
+    pub fn has_room(&self, account: Account, frames: u32) -> bool {
+        !self.queue.is_full() && self.share.has_room(account, frames)
     }
 
     /// Puts a packet in.

@@ -121,12 +121,12 @@ impl Share {
         self.taken() >= self.room.load(Ordering::Relaxed)
     }
 
-    /// One more place would be given.
+    /// So many more places would be given.
     #[must_use]
-    pub fn has_room(&self, account: Account) -> bool {
+    pub fn has_room(&self, account: Account, want: u32) -> bool {
         let own = self.slot(account).load(Ordering::Relaxed);
         let taken = self.taken.load(Ordering::Relaxed);
-        allowed(self.room.load(Ordering::Relaxed), taken, own, 1) > 0
+        allowed(self.room.load(Ordering::Relaxed), taken, own, want) == want
     }
 
     /// Places taken.
@@ -149,7 +149,7 @@ mod tests {
         let share = Share::new(240);
         let got: u32 = (0..50).map(|_| share.enter(ns(0), 64)).sum();
         assert_eq!(got, 140);
-        assert!(share.enter(ns(1), 10) == 10 && !share.has_room(ns(0)));
+        assert!(share.enter(ns(1), 10) == 10 && !share.has_room(ns(0), 1));
         share.leave(ns(0), 100);
         assert_eq!(share.enter(ns(0), 10), 10);
         share.leave(ns(0), 50);

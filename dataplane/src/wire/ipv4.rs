@@ -102,14 +102,21 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
     /// the kernel's `ip_decrease_ttl` (include/net/ip.h) gives: 0 where the sum
     /// would be 0xffff. A TTL of 0 wraps: the caller has looked.
     pub fn decrement_ttl(&mut self) {
-        // The TTL is the high byte of its word: one hop less is 0x100 less, which
-        // is 0x100 more in the complement.
-        let sum = u32::from(self.checksum()) + 0x0100;
-        let sum = (sum + u32::from(sum >= 0xffff)) as u16;
-        let bytes = self.0.as_mut();
-        bytes[8] = bytes[8].wrapping_sub(1);
-        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        if let Some(header) = self.0.as_mut().first_chunk_mut() {
+            decrement_ttl(header);
+        }
     }
+}
+
+/// [`Ipv4::decrement_ttl`] of a header.
+#[inline(always)]
+pub fn decrement_ttl(header: &mut [u8; MIN_LEN]) {
+    // The TTL is the high byte of its word: one hop less is 0x100 less, which
+    // is 0x100 more in the complement.
+    let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x0100;
+    let sum = (sum + u32::from(sum >= 0xffff)) as u16;
+    header[8] = header[8].wrapping_sub(1);
+    [header[10], header[11]] = sum.to_be_bytes();
 }
 
 #[cfg(test)]

@@ -40,9 +40,7 @@ pub enum Malformed {
 
 /// The `N` bytes from `at` on. The caller has checked that they are there.
 fn read<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
+    *bytes[at..].first_chunk().expect("the caller has checked")
 }
 
 /// The 16-bit number at `at`, network byte order. The caller has checked that it is there.

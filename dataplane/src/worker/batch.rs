@@ -1,373 +1,197 @@
-//! One batch from one queue: decide on all packets, then let each go its way.
+//! One batch from one queue: what is usual together, the rest one by one, then each its way.
+//!
+//! ```text
+//!  receive ─► heads ─► routes ─► ways ─► rewrite ───────────► all one way: as they are
+//!               │        │        │                 ┌───────► else: in groups
+//!               └────────┴────────┴─► one by one ───┘
+//!                  not usual          (`single`)
+//! ```
 
 use arrayvec::ArrayVec;
-use nsplane_abi::Tag;
-use nsplane_abi::long::LONGEST;
-use nsplane_abi::tag::{TAG_CSUM_PARTIAL, TAG_ODD};
 
 use super::egress::Group;
-use super::io::{BATCH, Frames, Memory, Queue};
-use super::long;
+use super::io::{BATCH, Memory, Queue};
 use super::run::{Driver, FrameOf};
-use super::stages::{self, Decision, Forward, Verdict};
-use crate::id::{Generation, NsId, PortId, QueueId};
-use crate::port::{Account, Punted, Way};
-use crate::stats::{DropReason, PortStats, PuntReason};
+use super::single::{Origin, Tally};
+use super::stages::usual::{Family, Heads, Leave, Ring, V4, V6};
 use crate::tables::World;
-use crate::wire::vlan;
+use crate::wire::ethernet;
 
-/// How many packets ahead of the one decided on are being fetched.
+/// How many packets ahead of the one that is looked at are being fetched.
 const PREFETCH: usize = 8;
 
-/// Nanoseconds between two packets that are punted because of one stale neighbour.
-const STALE_SAMPLE: u64 = 1_000_000_000;
+const _: () = assert!(BATCH == 64, "a batch is the bits of a word");
 
-/// Where a batch came from, or one packet of it that is a member's.
-#[derive(Clone, Copy)]
-struct Origin {
-    port: PortId,
-    generation: Generation,
-    queue: QueueId,
-    /// The port's namespace; None where the world has no such port.
-    ns: Option<NsId>,
-    /// On whose account its packets go.
-    account: Account,
-}
-
-impl Origin {
-    /// The same for a packet that came in as `ingress` says, which may be a member.
-    #[inline]
-    fn of(self, world: &World, ingress: PortId) -> Self {
-        if ingress == self.port {
-            return self;
-        }
-        let member = world.ports.get(ingress.index()).and_then(Option::as_ref);
-        Self {
-            port: ingress,
-            generation: member.map_or(self.generation, |m| m.generation),
-            ns: member.map(|m| m.ns),
-            account: member.map_or(self.account, |m| Account::of(m.ns)),
-            ..self
-        }
-    }
+/// What was received from a queue.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Batch {
+    pub(super) packets: usize,
+    /// As many frames were taken as may be at once: there may be more.
+    pub(super) more: bool,
 }
 
 /// Packets of a batch on their way out; a slot is emptied when its group leaves.
-type Leaving<F> = ArrayVec<Option<(F, Forward)>, BATCH>;
+pub(super) type Leaving<F> = ArrayVec<Option<(F, Leave)>, BATCH>;
 
-/// What is counted for a batch, added to the port's counters once. What is a member's
-/// is counted at once.
-#[derive(Default)]
-struct Tally {
-    packets: u64,
+/// What became of the usual packets of a batch.
+struct Done {
+    /// The others, a bit each.
+    left: u64,
+    /// By number in the batch.
+    leave: [Leave; BATCH],
+    /// Bytes that leave.
     bytes: u64,
-    csum_completed: u64,
-    drops: [u64; DropReason::COUNT],
-    punts: [u64; PuntReason::COUNT],
 }
 
-impl Tally {
-    fn add_to(&self, stats: &PortStats) {
-        stats.rx_packets.add(self.packets);
-        stats.rx_bytes.add(self.bytes);
-        if self.csum_completed > 0 {
-            stats.csum_completed.add(self.csum_completed);
-        }
-        let drops = stats.drops.iter().zip(self.drops);
-        let punts = stats.punts.iter().zip(self.punts);
-        for (counter, n) in drops.chain(punts).filter(|&(_, n)| n > 0) {
-            counter.add(n);
-        }
+impl Done {
+    /// Where all `packets` leave, if that is one place.
+    fn all_by(&self, packets: usize) -> Option<Leave> {
+        let (first, others) = self.leave[..packets].split_first()?;
+        (self.left == 0 && others.iter().all(|leave| leave == first)).then_some(*first)
     }
 }
 
 impl<Q: Queue> Driver<Q> {
     /// Receives and handles at most one batch from queue `at`, and at most `most` packets.
-    /// Returns how many.
     ///
     /// A long packet is one of them, and costs the turn what its further frames would.
-    pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> usize {
-        let mut frames = Frames::new();
+    pub(super) fn run_queue(&mut self, world: &World, at: usize, most: usize, now: u64) -> Batch {
+        let mut frames = self.list();
         let owned = &mut self.queues[at];
         let taken = owned.io.receive(&mut frames, most);
         if taken == 0 {
-            return 0;
+            self.put_list(frames);
+            return Batch::default();
         }
         owned.posted = owned.posted.saturating_sub(taken);
-        let received = frames.len();
-        self.turns.beside += taken - received.min(taken);
-        let port = owned.port;
+        let packets = frames.len();
+        self.turns.beside += taken - packets.min(taken);
+        // Of long packets the limit is reached with fewer of them.
+        let batch = Batch { packets, more: taken >= most.min(BATCH) };
+        if packets == 0 {
+            self.put_list(frames);
+            return batch;
+        }
+        let (port, generation) = (owned.port, owned.generation);
+        let (queue, account) = (owned.queue, owned.account);
         let ns = world.ports.get(port.index()).and_then(Option::as_ref).map(|port| port.ns);
-        let (generation, queue, account) = (owned.generation, owned.queue, owned.account);
         let origin = Origin { port, generation, queue, ns, account };
         let mut tally = Tally::default();
-        let decisions = self.decide_all(world, origin, &mut frames, &mut tally);
-        let leaving = self.sort_out(world, origin, frames, &decisions, now, &mut tally);
-        tally.add_to(self.stats.port(port));
-        self.leave(world, origin, leaving);
-        received
+        let done = self.usual(world, origin, &mut frames, &mut tally);
+        if let Some(leave) = done.all_by(packets) {
+            tally.add_to(self.stats.port(port));
+            let way = origin.way(world, leave);
+            self.send(world, Group { way, bytes: done.bytes, places: packets, packets: frames });
+        } else {
+            let mut leaving = Leaving::new();
+            for (at, frame) in frames.drain(..).enumerate() {
+                if done.left >> at & 1 == 0 {
+                    leaving.push(Some((frame, done.leave[at])));
+                } else {
+                    self.single(world, origin, frame, now, &mut tally, &mut leaving);
+                }
+            }
+            tally.add_to(self.stats.port(port));
+            self.put_list(frames);
+            self.leave(world, origin, leaving);
+        }
+        batch
     }
 
-    fn decide_all(
-        &self,
+    /// Makes the usual packets of a batch ready to leave.
+    fn usual(
+        &mut self,
         world: &World,
         origin: Origin,
-        frames: &mut Frames<FrameOf<Q>>,
+        frames: &mut [FrameOf<Q>],
         tally: &mut Tally,
-    ) -> ArrayVec<Decision, BATCH> {
-        let mut decisions = ArrayVec::new();
+    ) -> Done {
         for frame in frames.iter().take(PREFETCH) {
             self.memory.prefetch(frame);
         }
-        for at in 0..frames.len() {
-            if let Some(ahead) = frames.get(at + PREFETCH) {
-                self.memory.prefetch(ahead);
-            }
-            let frame = &mut frames[at];
-            let tag = self.memory.tag(frame);
-            let (port, generation) = (origin.port, origin.generation);
-            if self.memory.is_long(frame) {
-                decisions.push(self.decide_long(world, origin, frame, tag));
-            } else if tag.flags & TAG_ODD == 0 {
-                let packet = self.memory.packet(frame);
-                let decision = stages::decide(world, port, generation, &tag, packet);
-                tally.packets += 1;
-                tally.bytes += packet.len() as u64;
-                tally.csum_completed += u64::from(decision.csum_completed);
-                decisions.push(decision);
-            } else {
-                let below = self.memory.member_tag(frame);
-                let packet = self.memory.packet(frame);
-                let tags = (&tag, &below);
-                let decision = stages::member::decide(world, port, generation, tags, packet);
-                let bytes = packet.len() as u64;
-                let csum_completed = u64::from(decision.csum_completed);
-                let one = Tally { packets: 1, bytes, csum_completed, ..Tally::default() };
-                one.add_to(self.stats.port(decision.ingress));
-                decisions.push(decision);
-            }
-        }
-        decisions
-    }
-
-    /// Decides on a packet of several frames, and counts it.
-    #[cold]
-    fn decide_long(
-        &self,
-        world: &World,
-        Origin { port, generation, .. }: Origin,
-        frame: &mut FrameOf<Q>,
-        mut tag: Tag,
-    ) -> Decision {
-        let below = self.memory.member_tag(frame);
-        let (_, whole) = long::extent(&self.memory, frame);
-        let csum_completed = long::complete_checksum(&self.memory, frame, whole, &tag);
-        tag.flags &= !TAG_CSUM_PARTIAL;
-        let first = self.memory.packet(frame);
-        let behind = whole - first.len();
-        let mut decision = if whole > LONGEST {
-            // The program passes such: its settings are not of now.
-            let verdict = Verdict::Drop(DropReason::Stale);
-            Decision { verdict, ingress: port, lead: 0, csum_completed }
-        } else if tag.flags & TAG_ODD == 0 {
-            stages::decide_part(world, port, generation, &tag, (first, behind))
-        } else {
-            let tags = (&tag, &below);
-            stages::member::decide_part(world, port, generation, tags, (first, behind))
+        let left = u64::MAX >> (BATCH - frames.len());
+        let mut done = Done { left, leave: [Leave::default(); BATCH], bytes: 0 };
+        let Some(ring) = Ring::new(world, origin.port, origin.generation) else {
+            return done;
         };
-        decision.csum_completed = csum_completed;
-        let one = Tally {
-            packets: 1,
-            bytes: whole as u64,
-            csum_completed: u64::from(csum_completed),
-            ..Tally::default()
-        };
-        one.add_to(self.stats.port(decision.ingress));
-        decision
-    }
-
-    /// Drops and punts what is to be dropped and punted, rewrites the rest.
-    fn sort_out(
-        &mut self,
-        world: &World,
-        batch: Origin,
-        frames: Frames<FrameOf<Q>>,
-        decisions: &[Decision],
-        now: u64,
-        tally: &mut Tally,
-    ) -> Leaving<FrameOf<Q>> {
-        let mut leaving = Leaving::new();
-        for (mut frame, decision) in frames.into_iter().zip(decisions) {
-            let origin = batch.of(world, decision.ingress);
-            let lead = decision.lead;
-            match decision.verdict {
-                Verdict::Forward(how) => {
-                    if let Some(reason) = how.sample
-                        && self.may_sample(origin, &how, reason, now)
-                    {
-                        self.punt(batch, origin, (frame, lead), reason, tally);
-                        continue;
-                    }
-                    stages::rewrite(&mut self.memory.packet(&mut frame)[usize::from(lead)..], &how);
-                    if lead != 0 || !how.tags.is_empty() {
-                        self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
-                        continue;
-                    }
-                    self.cut(&mut frame, usize::from(how.len));
-                    leaving.push(Some((frame, how)));
-                }
-                Verdict::Send(how) => {
-                    self.dress(batch, origin, (frame, lead), how, tally, &mut leaving);
-                }
-                Verdict::Punt(reason) => {
-                    if origin.ns.is_some_and(|ns| self.budget.take(ns, now)) {
-                        self.punt(batch, origin, (frame, lead), reason, tally);
-                    } else {
-                        self.count_drop(batch, origin, DropReason::PuntLimit, tally);
-                        self.recycle(frame);
-                    }
-                }
-                Verdict::Drop(reason) => {
-                    self.count_drop(batch, origin, reason, tally);
-                    self.recycle(frame);
-                }
-            }
+        if ring.takes::<V4>() {
+            self.usual_of::<V4>(&ring, frames, &mut done, tally);
         }
-        leaving
-    }
-
-    /// A packet that could be forwarded may be punted as a sample: there is budget
-    /// to spare and room in the queue. To stale neighbours few packets will do, and
-    /// for the seconds until the kernel has heard of one the table goes on saying
-    /// "stale".
-    fn may_sample(&mut self, origin: Origin, how: &Forward, reason: PuntReason, now: u64) -> bool {
-        let stale = reason == PuntReason::StaleNeighbor;
-        // Neighbours that share a slot wait for each other; none waits for good, since
-        // one that was sampled is not stale for long.
-        let slot = how.dst.0.iter().fold(how.port.0 as u8, |sum, byte| sum.rotate_left(3) ^ byte);
-        let due = &mut self.stale_due[usize::from(slot)];
-        if !self.punts.has_room(origin.account) || (stale && now < *due) {
-            return false;
+        if done.left != 0 && ring.takes::<V6>() {
+            self.usual_of::<V6>(&ring, frames, &mut done, tally);
         }
-        let may = origin.ns.is_some_and(|ns| self.budget.take_spare(ns, now));
-        if may && stale {
-            *due = now.saturating_add(STALE_SAMPLE);
-        }
-        may
-    }
-
-    /// Puts on the VLAN tags that the packet leaves with, in place of those it came with.
-    fn dress(
-        &mut self,
-        batch: Origin,
-        origin: Origin,
-        (mut frame, lead): (FrameOf<Q>, u8),
-        mut how: Forward,
-        tally: &mut Tally,
-        leaving: &mut Leaving<FrameOf<Q>>,
-    ) {
-        let (lead, len) = (usize::from(lead), usize::from(how.len));
-        let dressed = len + how.tags.len();
-        // Longer by at most two tags than what fits a u16, and then there is no room.
-        let fits = if !self.memory.is_long(&frame) && self.memory.lengthen(&mut frame, dressed) {
-            vlan::put_on(self.memory.packet(&mut frame), lead, len, how.tags)
-        } else {
-            // It has several frames, or needs them now.
-            self.memory.multi_buffer() && self.dress_long(&mut frame, lead, len, how.tags)
-        };
-        if let (true, Ok(len)) = (fits, u16::try_from(dressed)) {
-            self.cut(&mut frame, dressed);
-            how.len = len;
-            leaving.push(Some((frame, how)));
-        } else {
-            self.count_drop(batch, origin, DropReason::NoRoom, tally);
-            self.recycle(frame);
-        }
-    }
-
-    #[cold]
-    fn dress_long(
-        &mut self,
-        frame: &mut FrameOf<Q>,
-        lead: usize,
-        len: usize,
-        tags: vlan::Tags,
-    ) -> bool {
-        let pool = &mut self.pool;
-        long::cut(&self.memory, frame, lead + len, |frame| pool.put(frame));
-        let mut spare = self.pool.take();
-        let done = long::put_on(&self.memory, frame, lead, tags, &mut spare);
-        spare.into_iter().for_each(|frame| self.pool.put(frame));
         done
     }
 
-    /// Shortens a packet.
-    #[inline]
-    fn cut(&mut self, frame: &mut FrameOf<Q>, len: usize) {
-        if self.memory.is_long(frame) {
-            let pool = &mut self.pool;
-            long::cut(&self.memory, frame, len, |frame| pool.put(frame));
-        } else {
-            self.memory.truncate(frame, len);
-        }
-    }
-
-    /// Takes the frames of a packet that goes nowhere.
-    #[inline]
-    pub(super) fn recycle(&mut self, frame: FrameOf<Q>) {
-        let pool = &mut self.pool;
-        long::give(&self.memory, frame, |frame| pool.put(frame));
-    }
-
-    fn count_drop(&self, batch: Origin, origin: Origin, reason: DropReason, tally: &mut Tally) {
-        if origin.port == batch.port {
-            tally.drops[reason as usize] += 1;
-        } else {
-            self.stats.port(origin.port).drops[reason as usize].add(1);
-        }
-    }
-
-    fn punt(
+    /// Those of one family.
+    #[inline(never)]
+    fn usual_of<F: Family>(
         &mut self,
-        batch: Origin,
-        origin: Origin,
-        (mut frame, lead): (FrameOf<Q>, u8),
-        reason: PuntReason,
+        ring: &Ring<'_>,
+        frames: &mut [FrameOf<Q>],
+        done: &mut Done,
         tally: &mut Tally,
     ) {
-        let Origin { port, generation, account, .. } = origin;
-        let frames = long::frames(&self.memory, &mut frame) as u32;
-        let punted = Punted { frame, frames, lead, port, generation, reason, account };
-        match self.punts.push(punted) {
-            Ok(()) => {
-                if port == batch.port {
-                    tally.punts[reason as usize] += 1;
-                } else {
-                    self.stats.port(port).punts[reason as usize].add(1);
+        let mut heads = Heads::<F>::default();
+        let mut look = done.left;
+        heads.fill(|| {
+            while look != 0 {
+                let at = look.trailing_zeros() as usize;
+                look &= look - 1;
+                if let Some(ahead) = frames.get(at + PREFETCH) {
+                    self.memory.prefetch(ahead);
                 }
-                self.punted = true;
+                let frame = &mut frames[at];
+                let (tag, long) = (self.memory.tag(frame), self.memory.is_long(frame));
+                if let Some(head) = ring.head::<F>(&tag, self.memory.packet(frame))
+                    && !long
+                {
+                    return Some((at, head));
+                }
             }
-            Err((why, punted)) => {
-                self.count_drop(batch, origin, why, tally);
-                self.recycle(punted.frame);
+            None
+        });
+        if heads.is_empty() {
+            return;
+        }
+        let mut hops = [0; BATCH];
+        ring.routes(&heads, &mut hops);
+        let (mut left, mut bytes, mut leaving_bytes) = (done.left, 0, 0);
+        for n in 0..heads.len() {
+            let (at, (dst, len)) = heads.nth(n);
+            let Some(way) = ring.way::<F>(&mut self.ways, (dst, len), hops[n % BATCH]) else {
+                continue;
+            };
+            let frame = &mut frames[at];
+            let packet = self.memory.packet(frame);
+            let (here, len) = (packet.len(), ethernet::LEN + usize::from(len));
+            F::rewrite(packet, &way.addresses);
+            // A mask, so that no bound is to be checked.
+            done.leave[at % BATCH] = way.leave;
+            left &= !(1 << at);
+            bytes += here as u64;
+            leaving_bytes += len as u64;
+            if here > len {
+                self.memory.truncate(frame, len);
             }
         }
+        tally.packets += u64::from((done.left ^ left).count_ones());
+        tally.bytes += bytes;
+        done.bytes += leaving_bytes;
+        done.left = left;
     }
 
     /// Sends packets in groups of one egress port; within a group order is kept.
     fn leave(&mut self, world: &World, origin: Origin, mut leaving: Leaving<FrameOf<Q>>) {
         for first in 0..leaving.len() {
-            let Some((_, how)) = &leaving[first] else {
+            let Some(&(_, leave)) = leaving[first].as_ref() else {
                 continue;
             };
-            let (ingress, egress, generation) = (how.ingress, how.port, how.generation);
-            let (queue, account) = (origin.queue, origin.of(world, ingress).account);
-            let mut group = Group::new(Way { ingress, egress, generation, queue, account });
+            let mut group = Group::new(origin.way(world, leave), self.list());
             for slot in &mut leaving[first..] {
-                let same = |how: &Forward| (how.port, how.ingress) == (egress, ingress);
-                if let Some((mut frame, how)) = slot.take_if(|(_, how)| same(how)) {
-                    let frames = long::frames(&self.memory, &mut frame);
-                    group.push(frame, (frames, how.len.into()));
+                if let Some((mut frame, _)) = slot.take_if(|(_, other)| *other == leave) {
+                    let extent = self.extent(&mut frame);
+                    group.push(frame, extent);
                 }
             }
             self.send(world, group);

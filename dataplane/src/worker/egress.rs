@@ -1,8 +1,6 @@
 //! The way out: a transmit ring of our own, or another worker.
 
-use arrayvec::ArrayVec;
-
-use super::io::{Frames, Queue};
+use super::io::{BATCH, Frames, Queue};
 use super::long;
 use super::run::{Driver, FrameOf};
 use crate::id::{PortId, QueueId};
@@ -29,8 +27,9 @@ pub(super) struct Group<F> {
 }
 
 impl<F> Group<F> {
-    pub(super) fn new(way: Way) -> Self {
-        Self { way, bytes: 0, places: 0, packets: ArrayVec::new() }
+    /// Nothing yet, with an empty list for it.
+    pub(super) fn new(way: Way, packets: Frames<F>) -> Self {
+        Self { way, bytes: 0, places: 0, packets }
     }
 
     /// Adds a packet of so many frames and bytes.
@@ -80,9 +79,22 @@ impl<Q: Queue> Driver<Q> {
         (long::frames(&self.memory, packet), long::bytes(&self.memory, packet))
     }
 
+    /// An empty list with room for a batch.
+    pub(super) fn list(&mut self) -> Frames<FrameOf<Q>> {
+        self.lists.pop().unwrap_or_else(|| Vec::with_capacity(BATCH))
+    }
+
+    /// Takes such a list back.
+    pub(super) fn put_list(&mut self, mut list: Frames<FrameOf<Q>>) {
+        for packet in list.drain(..) {
+            self.recycle(packet);
+        }
+        self.lists.push(list);
+    }
+
     /// Takes packets off a group's end until it needs no more than `places`.
-    fn split(&self, group: &mut Group<FrameOf<Q>>, places: usize) -> Group<FrameOf<Q>> {
-        let mut beyond = Group::new(group.way);
+    fn split(&mut self, group: &mut Group<FrameOf<Q>>, places: usize) -> Group<FrameOf<Q>> {
+        let mut beyond = Group::new(group.way, self.list());
         while group.places > places
             && let Some(mut packet) = group.packets.pop()
         {
@@ -152,17 +164,19 @@ impl<Q: Queue> Driver<Q> {
         let share = self.mesh.waiting(to);
         let may = share.enter(way.account, group.places as u32);
         let beyond = self.split(&mut group, may as usize);
+        let mut left = Group::new(way, self.list());
         let ring = self.mesh.ring(self.id, to);
-        let mut left = Group::new(way);
         let mut packets = group.packets.len();
-        for frame in group.packets {
+        for frame in group.packets.drain(..) {
             if let Err(mut handed) = ring.push(Handed { way, frame }) {
                 let extent = self.extent(&mut handed.frame);
                 left.push(handed.frame, extent);
             }
         }
         // Places that the last packet did not fit into, and those that found no ring.
-        share.leave(way.account, may - group.places as u32 + left.places as u32);
+        let places = may - group.places as u32 + left.places as u32;
+        self.mesh.waiting(to).leave(way.account, places);
+        self.put_list(group.packets);
         packets -= left.packets.len();
         if packets > 0 {
             self.stats.handed_over.add(packets as u64);
@@ -176,14 +190,11 @@ impl<Q: Queue> Driver<Q> {
 
     /// Recycles the frames of a group that cannot leave, and counts them.
     pub(super) fn discard(&mut self, group: Group<FrameOf<Q>>, reason: DropReason) {
-        if group.packets.is_empty() {
-            return;
+        if !group.packets.is_empty() {
+            let drops = &self.stats.port(group.way.ingress).drops[reason as usize];
+            drops.add(group.packets.len() as u64);
         }
-        let drops = &self.stats.port(group.way.ingress).drops[reason as usize];
-        drops.add(group.packets.len() as u64);
-        for packet in group.packets {
-            self.recycle(packet);
-        }
+        self.put_list(group.packets);
     }
 
     /// Starts transmission, and hears what became of it.

@@ -5,14 +5,14 @@
 //! `reap`. So a frame can neither be used twice nor lost without a move that the
 //! compiler saw.
 
-use arrayvec::ArrayVec;
 use nsplane_abi::{MemberTag, Tag};
 
 /// Most frames that one call moves.
 pub const BATCH: usize = crate::port::BATCH;
 
-/// Frames in hand, at most one batch.
-pub type Frames<F> = ArrayVec<F, BATCH>;
+/// Frames in hand, at most one batch, with room for that from the start: then they are moved
+/// from and to lists as one block, and nothing is allocated.
+pub type Frames<F> = Vec<F>;
 
 /// Memory that frames live in, shared by all queues of all ports.
 pub trait Memory: Clone + Send + 'static {
@@ -51,7 +51,7 @@ pub trait Memory: Clone + Send + 'static {
     /// Links a frame, and what is behind it, behind one that has nothing behind it.
     fn link(&self, frame: &mut Self::Frame, next: Self::Frame);
 
-    /// Starts fetching the packet's first cache line.
+    /// Starts fetching the packet's first cache line, and what is in front of it.
     fn prefetch(&self, frame: &Self::Frame);
 }
 
@@ -73,9 +73,10 @@ pub trait Queue: Send + 'static {
     /// The memory its frames live in.
     type Memory: Memory;
 
-    /// Takes at most `most` received packets into `out`, as many as are there and it has
-    /// room for; of a packet in several frames only the first is in there. Returns how many
-    /// frames it took. What is there of a packet that is not there whole is kept back.
+    /// Takes at most `most` received frames, at most a batch, as many as are there, and
+    /// the rest of the last one's packet; of a packet in several frames only the first is
+    /// put in `out`. Returns how many frames it took. What is there of a packet that is not
+    /// there whole is kept back.
     fn receive(&mut self, out: &mut Frames<<Self::Memory as Memory>::Frame>, most: usize) -> usize;
 
     /// Moves packets from the front of `frames` into the TX ring, each whole; what does
@@ -96,7 +97,8 @@ pub trait Queue: Send + 'static {
     /// shared producer index.
     fn has_received(&mut self) -> bool;
 
-    /// It is to have frames to receive into; else it only sends.
+    /// It is to have frames to receive into; else it only sends. That stays as it is while
+    /// a worker has the queue.
     fn receives(&self) -> bool;
 
     /// File descriptor that becomes readable when frames arrive; None for a queue

@@ -1,8 +1,9 @@
 //! Worker threads: run to completion over the queues they own.
 //!
-//! [`stages`] decides on one packet and is pure; [`run`] moves batches of frames
-//! by those verdicts and owns everything that moves, a turn of a namespace at a time
-//! (`turns`, in the order that `schedule` says); [`idle`] says when to spin and when to
+//! [`stages`] decides, on one packet or on those of a batch that are as nearly all are, and is
+//! pure; [`run`] moves batches of frames (`batch`, `single`) by those verdicts and owns
+//! everything that moves, a turn of a namespace at a time (`turns`, in the order that
+//! `schedule` says); [`idle`] says when to spin and when to
 //! sleep. What a queue, a frame, a sleep really is comes from outside
 //! ([`io`], [`idle::Sleep`]); [`sim`] has them in memory, for tests and benches.
 //!
@@ -25,6 +26,7 @@ mod egress;
 pub mod long;
 mod pool;
 mod schedule;
+mod single;
 mod turns;
 
 pub use run::{Config, Parts, Round, Worker};

@@ -21,14 +21,19 @@ use crossbeam::channel::{Receiver, Sender};
 use super::budget::Budget;
 use super::egress::Span;
 use super::idle::Watched;
-use super::io::{BATCH, Memory, Queue};
+use super::io::{BATCH, Frames, Memory, Queue};
 use super::pool::Pool;
+use super::stages::usual::Ways;
 use super::turns::Turns;
 use crate::id::{Generation, PortId, QueueId, WorkerId};
 use crate::port::{Account, Depot, FromWorker, Mesh, PuntQueue, ToWorker};
 use crate::stats::WorkerStats;
 use crate::sync::{Doorbell, Reader};
 use crate::tables::World;
+
+/// Lists of frames that are in use at one time: what was received, a group of it, what of
+/// that is over the share, and what finds no place.
+const LISTS: usize = 4;
 
 /// The frames of a queue's memory.
 pub type FrameOf<Q> = <<Q as Queue>::Memory as Memory>::Frame;
@@ -123,6 +128,8 @@ pub(super) struct Owned<Q> {
     pub(super) flying: bool,
     /// It has no frame to receive into, and found none.
     pub(super) hungry: bool,
+    /// It may want more frames to receive into than it found.
+    pub(super) short: bool,
 }
 
 /// All of a worker but the inbox and the world, which a round reads while it
@@ -136,7 +143,10 @@ pub(super) struct Driver<Q: Queue> {
     pub(super) spans: Box<[Span]>,
     pub(super) turns: Turns<FrameOf<Q>>,
     pub(super) pool: Pool<FrameOf<Q>>,
+    /// Empty lists for frames: all that are needed at one time.
+    pub(super) lists: Vec<Frames<FrameOf<Q>>>,
     pub(super) budget: Budget,
+    pub(super) ways: Ways,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) punts: Arc<PuntQueue<FrameOf<Q>>>,
     punt_bell: Arc<Doorbell>,
@@ -188,7 +198,9 @@ impl<Q: Queue> Worker<Q> {
             spans: vec![Span::default(); config.max_ports].into(),
             turns: Turns::new(mesh.depth(), config.tx_room),
             pool: Pool::new(config.frames, config.pool_low, config.pool_high, depot),
+            lists: (0..LISTS).map(|_| Vec::with_capacity(BATCH)).collect(),
             budget,
+            ways: Ways::default(),
             stats,
             punts,
             punt_bell,
@@ -238,13 +250,13 @@ impl<Q: Queue> Worker<Q> {
         !self.inbox.is_empty()
             || turns.handed() > 0
             || (0..mesh.workers()).any(|from| !mesh.ring(WorkerId(from), *id).is_empty())
-            || queues.iter_mut().any(|owned| owned.io.has_received())
+            || queues.iter_mut().any(|owned| owned.io.receives() && owned.io.has_received())
     }
 
-    /// Sockets that become readable when packets arrive.
+    /// Sockets that become readable when packets arrive: not those that only send.
     pub fn sockets(&self) -> impl Iterator<Item = Watched> {
-        let alive = self.driver.queues.iter().filter(|owned| !owned.dead);
-        alive.filter_map(|owned| {
+        let queues = self.driver.queues.iter();
+        queues.filter(|owned| !owned.dead && owned.io.receives()).filter_map(|owned| {
             let of = (owned.port, owned.queue, owned.generation);
             Some(Watched { fd: owned.io.fd()?, of })
         })
@@ -293,6 +305,7 @@ impl<Q: Queue> Driver<Q> {
                     account: Account::NOBODY,
                     flying: false,
                     hungry: false,
+                    short: true,
                 };
                 if port.index() < self.spans.len() {
                     self.queues.push(owned);
@@ -320,6 +333,7 @@ impl<Q: Queue> Driver<Q> {
 
     /// Takes notice of a new world.
     fn heed(&mut self, world: &World) {
+        self.ways.forget();
         self.budget.reserve(world.namespaces.len(), &world.punt_rates);
         if self.turns.is_stale(world, &self.queues) {
             self.index_queues(world);

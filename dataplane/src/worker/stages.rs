@@ -24,11 +24,13 @@
 //! rest, as the kernel would. Likewise a few packets to a stale neighbour: sending
 //! one itself, the kernel has the neighbour confirmed, or finds that it is gone.
 
+mod headers;
 pub mod member;
 mod route;
 pub mod trace;
+pub mod usual;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nsplane_abi::Tag;
 use nsplane_abi::tag::TAG_CSUM_PARTIAL;
@@ -38,10 +40,11 @@ use crate::plant::{self, Bug};
 use crate::stats::{DropReason, PuntReason};
 use crate::tables::{Namespace, Port, Role, World};
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
 use crate::wire::l4;
 use crate::wire::vlan::Tags;
+use headers::headers;
 use route::Out;
 
 /// What to do with a packet.
@@ -200,6 +203,13 @@ fn admit<'w>(
     generation: Generation,
     tag: &Tag,
 ) -> Stage<(&'w Port, &'w Namespace)> {
+    let (ingress, ns) = ring(world, port, generation)?;
+    if agrees(tag, port, ingress) { Ok((ingress, ns)) } else { Err(End::Drop(DropReason::Stale)) }
+}
+
+/// What the ring proves: it is this port's, in this use of its slot, if the world says so too.
+#[inline]
+fn ring(world: &World, port: PortId, generation: Generation) -> Stage<(&Port, &Namespace)> {
     let Some(ingress) = world.ports.get(port.index()).and_then(Option::as_ref) else {
         return Err(End::Drop(DropReason::PortGone));
     };
@@ -209,11 +219,16 @@ fn admit<'w>(
     };
     let agree = ingress.generation == generation
         && ns.id == Some(ingress.ns)
-        && matches!(ingress.role, Role::Device)
-        && tag.ns == ingress.ns.packed()
-        && tag.port == port.0
-        && tag.generation == generation.low();
+        && matches!(ingress.role, Role::Device);
     if agree { Ok((ingress, ns)) } else { Err(End::Drop(DropReason::Stale)) }
+}
+
+/// The tag names the port, its namespace and its generation.
+#[inline]
+fn agrees(tag: &Tag, port: PortId, ingress: &Port) -> bool {
+    tag.ns == ingress.ns.packed()
+        && tag.port == port.0
+        && tag.generation == ingress.generation.low()
 }
 
 /// Completes an L4 checksum that the sender left to its device; true if it did.
@@ -245,80 +260,6 @@ fn ip_len(frame: &[u8]) -> Option<usize> {
     }
 }
 
-/// Everything that headers alone can keep from being routed.
-#[inline]
-fn headers<'a>(ingress: &Port, frame: &'a [u8], behind: usize) -> Stage<Packet<'a>> {
-    let Ok(eth) = Ethernet::parse(frame) else {
-        return Err(End::Punt(PuntReason::Header));
-    };
-    let family = match eth.ethertype() {
-        ethernet::IPV4 => ingress.forward_v4,
-        ethernet::IPV6 => ingress.forward_v6,
-        _ => false,
-    };
-    if !family || eth.dst() != ingress.mac {
-        return Err(End::Punt(PuntReason::NotRouted));
-    }
-    let packet = &frame[ethernet::LEN..];
-    if eth.ethertype() == ethernet::IPV4 {
-        headers_v4(packet, behind)
-    } else {
-        headers_v6(packet, behind)
-    }
-}
-
-#[inline]
-fn headers_v4(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
-    let header = Err(End::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv4::parse_part(packet, behind) else {
-        return header;
-    };
-    let (src, dst) = (ip.src(), ip.dst());
-    let options = ip.header_len() != ipv4::MIN_LEN;
-    if options || !ip.checksum_ok() || !routable_v4(src) || !routable_v4(dst) {
-        return header;
-    }
-    if ip.ttl() <= 1 {
-        return Err(End::Punt(PuntReason::Ttl));
-    }
-    let len = ip.total_len();
-    let here = &packet[..len.min(packet.len())];
-    Ok(Packet { src: src.into(), dst: dst.into(), here, len })
-}
-
-#[inline]
-fn headers_v6(packet: &[u8], behind: usize) -> Stage<Packet<'_>> {
-    let header = Err(End::Punt(PuntReason::Header));
-    let Ok(ip) = Ipv6::parse_part(packet, behind) else {
-        return header;
-    };
-    let (src, dst) = (ip.src(), ip.dst());
-    let options = ip.next_header() == ipv6::HOP_BY_HOP;
-    if options || !routable_v6(src) || !routable_v6(dst) {
-        return header;
-    }
-    if ip.hop_limit() <= 1 {
-        return Err(End::Punt(PuntReason::Ttl));
-    }
-    let len = ip.total_len();
-    let here = &packet[..len.min(packet.len())];
-    Ok(Packet { src: src.into(), dst: dst.into(), here, len })
-}
-
-/// An address that may cross a router without a second thought: not "this
-/// network", loopback, link-local, multicast, or reserved.
-fn routable_v4(addr: Ipv4Addr) -> bool {
-    let [a, b, ..] = addr.octets();
-    a != 0 && a != 127 && a < 224 && (a, b) != (169, 254)
-}
-
-/// Likewise: not unspecified, loopback or an embedded IPv4 address (::/64),
-/// link-local (fe80::/10), multicast (ff00::/8).
-fn routable_v6(addr: Ipv6Addr) -> bool {
-    let bits = addr.to_bits();
-    bits >> 64 != 0 && bits >> 118 != 0xfe80 >> 6 && bits >> 120 != 0xff
-}
-
 /// Route, egress port, length, neighbour.
 #[inline]
 fn forward(
@@ -328,28 +269,41 @@ fn forward(
     ingress: &Port,
     packet: &Packet<'_>,
 ) -> Stage<Forward> {
-    let punt = |reason| Err(End::Punt(reason));
-    let Some(Out { port: to, gateway, mtu }) = route::out(ns, port, packet)? else {
-        return punt(PuntReason::KernelRoute);
+    let Some(out) = route::out(ns, port, packet)? else {
+        return Err(End::Punt(PuntReason::KernelRoute));
     };
-    route::check_source(ns, port, ingress, packet, to)?;
+    route::check_source(ns, port, ingress, packet, out.port)?;
+    leave(world, ns, (port, ingress), (&packet.dst, packet.len), out).map(|(forward, _)| forward)
+}
+
+/// Egress port, length, neighbour of a packet with this destination and length. Beside how
+/// it leaves, the longest IP packet that does so.
+#[inline(always)]
+fn leave(
+    world: &World,
+    ns: &Namespace,
+    (port, ingress): (PortId, &Port),
+    (dst, len): (&IpAddr, usize),
+    Out { port: to, gateway, mtu }: Out<'_>,
+) -> Stage<(Forward, u32)> {
+    let punt = |reason| Err(End::Punt(reason));
     let Some(egress) = egress(world, ingress, to) else {
         return punt(PuntReason::KernelRoute);
     };
     let mtu = if plant::is(Bug::Mtu) { mtu.min(egress.mtu) + 4 } else { mtu.min(egress.mtu) };
     // No MTU says more than what the length field of a packet can.
-    if packet.len > mtu as usize {
+    if len > mtu as usize {
         return punt(PuntReason::TooBig);
     }
     // Two calls: a reference to one or the other would keep the packet's in memory.
     let neigh = match gateway {
         Some(gateway) => ns.neighbors.get(to, gateway),
-        None => ns.neighbors.get(to, &packet.dst),
+        None => ns.neighbors.get(to, dst),
     };
     let Some(neigh) = neigh else {
         return punt(PuntReason::NoNeighbor);
     };
-    let Ok(len) = u16::try_from(ethernet::LEN + packet.len) else {
+    let Ok(len) = u16::try_from(ethernet::LEN + len) else {
         return punt(PuntReason::TooBig);
     };
     let (by, generation, tags) = match &egress.role {
@@ -361,20 +315,13 @@ fn forward(
         }
         Role::Member(_) | Role::Cross(_) => return punt(PuntReason::KernelRoute),
     };
-    Ok(Forward {
-        ingress: port,
-        port: by,
-        generation,
-        tags,
-        len,
-        dst: neigh.mac,
-        src: egress.mac,
-        sample: if to == port {
-            Some(PuntReason::Hairpin)
-        } else {
-            neigh.stale.then_some(PuntReason::StaleNeighbor)
-        },
-    })
+    let sample = if to == port {
+        Some(PuntReason::Hairpin)
+    } else {
+        neigh.stale.then_some(PuntReason::StaleNeighbor)
+    };
+    let (dst, src) = (neigh.mac, egress.mac);
+    Ok((Forward { ingress: port, port: by, generation, tags, len, dst, src, sample }, mtu))
 }
 
 /// The tags themselves.

@@ -21,14 +21,18 @@ use crate::tables::World;
 /// Queues that are looked at between two turns.
 const LOOK: usize = 64;
 
-/// The queues of an account, in `Turns::members`.
+/// A queue that has all frames it wants is topped up when a look comes to it this many times:
+/// its driver may have begun to wait for being told of the last ones.
+const ASK: usize = 16;
+
+/// The queues of an account that receive, in `Turns::members`.
 #[derive(Clone, Copy, Default)]
 struct Members {
     start: usize,
     len: usize,
     /// The one to begin with at the next turn.
     next: usize,
-    /// Frames in their transmit rings.
+    /// Frames in the transmit rings of all of its queues.
     in_flight: u32,
 }
 
@@ -39,7 +43,7 @@ pub(super) struct Turns<F> {
     lanes: Lanes<Handed<F>>,
     /// By account.
     accounts: Vec<Members>,
-    /// Positions of all queues, those of an account side by side.
+    /// Positions of the queues that receive, those of an account side by side.
     members: Vec<usize>,
     weights: Vec<u16>,
     /// Frames in transmit rings, and the most there may be.
@@ -54,7 +58,10 @@ pub(super) struct Turns<F> {
     /// What the present turn costs beside its packets: system calls, and the frames of long
     /// packets behind their first.
     pub(super) beside: usize,
+    /// Where among the members the next look begins.
     look_at: usize,
+    /// How often the looks came to the first.
+    look_pass: usize,
     look_at_all: bool,
 }
 
@@ -93,6 +100,7 @@ impl<F> Turns<F> {
             hungry: 0,
             beside: 0,
             look_at: 0,
+            look_pass: 0,
             look_at_all: true,
         }
     }
@@ -106,7 +114,7 @@ impl<F> Turns<F> {
 
     /// Starts anew: with these queues, and nobody known to have work but whom packets were
     /// handed to. Here alone is allocated.
-    pub(super) fn index<Q>(&mut self, world: &World, queues: &mut [Owned<Q>]) {
+    pub(super) fn index<Q: Queue>(&mut self, world: &World, queues: &mut [Owned<Q>]) {
         let count = accounts(world);
         self.weights.clone_from(&world.weights);
         let weight = |at: usize| world.weights.get(at).copied().unwrap_or(1);
@@ -123,7 +131,7 @@ impl<F> Turns<F> {
         for (at, owned) in queues.iter_mut().enumerate() {
             owned.account = account_of(world, owned.port);
             let members = &mut self.accounts[owned.account.index()];
-            members.len += 1;
+            members.len += usize::from(owned.io.receives());
             members.in_flight += owned.in_flight as u32;
             self.in_flight += owned.in_flight as u32;
             self.hungry += usize::from(owned.hungry);
@@ -133,7 +141,7 @@ impl<F> Turns<F> {
             }
         }
         self.members.clear();
-        self.members.extend(0..queues.len());
+        self.members.extend((0..queues.len()).filter(|&at| queues[at].io.receives()));
         self.members.sort_by_key(|&at| queues[at].account);
         let mut start = 0;
         for (n, members) in self.accounts.iter_mut().enumerate() {
@@ -202,13 +210,17 @@ impl<Q: Queue> Driver<Q> {
     /// Finds out who has work.
     pub(super) fn look(&mut self) {
         self.turns.take_in(&self.mesh, self.id);
-        let queues = self.queues.len();
+        let queues = self.turns.members.len();
         let all = self.turns.look_at_all || self.turns.schedule.is_idle();
         self.turns.look_at_all = false;
         for _ in 0..if all { queues } else { queues.min(LOOK) } {
-            let at = self.turns.look_at;
-            self.turns.look_at = if at + 1 < queues { at + 1 } else { 0 };
-            if !self.queues[at].dead {
+            let nth = self.turns.look_at;
+            self.turns.look_at = if nth + 1 < queues { nth + 1 } else { 0 };
+            let at = self.turns.members[nth];
+            self.turns.look_pass += usize::from(nth == 0);
+            let owned = &self.queues[at];
+            let asked = self.turns.look_pass.is_multiple_of(ASK);
+            if !owned.dead && (owned.short || asked) {
                 self.refill(at);
             }
             let owned = &mut self.queues[at];
@@ -229,13 +241,13 @@ impl<Q: Queue> Driver<Q> {
             let at = self.turns.members[start + next];
             next = if next + 1 < len { next + 1 } else { 0 };
             let got = self.run_queue(world, at, most - packets, now);
-            if got > 0 {
+            if got.packets > 0 {
                 self.refill(at);
             }
-            packets += got;
-            received += got;
+            packets += got.packets;
+            received += got.packets;
             visited += 1;
-            busy |= packets == most;
+            busy |= got.more;
         }
         busy |= visited < len;
         self.turns.accounts[who.index()].next = next;
@@ -299,7 +311,8 @@ impl<Q: Queue> Driver<Q> {
         self.turns.hungry > 0 || self.turns.flying.iter().any(stuck)
     }
 
-    /// Tops up a fill ring, from the depot where the pool is not enough.
+    /// Tops up the fill ring of a queue that receives, from the depot where the pool is not
+    /// enough.
     pub(super) fn refill(&mut self, at: usize) {
         let owned = &mut self.queues[at];
         loop {
@@ -308,7 +321,8 @@ impl<Q: Queue> Driver<Q> {
                 break;
             }
         }
-        let hungry = owned.posted == 0 && owned.io.receives();
+        owned.short = self.pool.len() == 0;
+        let hungry = owned.posted == 0;
         if std::mem::replace(&mut owned.hungry, hungry) != hungry {
             self.turns.hungry = self.turns.hungry + usize::from(hungry) - usize::from(!hungry);
         }
@@ -322,13 +336,13 @@ impl<Q: Queue> Driver<Q> {
                 break;
             };
             let way = first.way;
-            let mut group = super::egress::Group::new(way);
+            let mut group = super::egress::Group::new(way, self.list());
             let mut next = Some(first);
             while let Some(mut handed) = next {
                 let extent = self.extent(&mut handed.frame);
                 group.push(handed.frame, extent);
                 taken += 1;
-                let more = taken < most && !group.packets.is_full();
+                let more = taken < most && group.packets.len() < BATCH;
                 next = more.then(|| self.turns.lanes.pop_if(lane, |h| h.way == way)).flatten();
             }
             self.turns.beside += group.places - group.packets.len();

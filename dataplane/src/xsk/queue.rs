@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use arrayvec::ArrayVec;
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 
 use super::kick::{self, Kick};
@@ -13,7 +12,7 @@ use super::{Frame, Memory};
 pub const BATCH: usize = 64;
 
 /// Frames in hand, at most one batch.
-pub type Frames = ArrayVec<Frame, BATCH>;
+pub type Frames = Vec<Frame>;
 
 /// One queue. Dropping it closes the socket, which blocks for about 10 ms; use
 /// [`Queue::close`] to get the frames back that the kernel still had.
@@ -91,7 +90,7 @@ impl Queue {
     /// A packet of which the ring does not have all frames yet is kept until it does.
     #[inline]
     pub fn receive(&mut self, out: &mut Frames, most: usize) -> usize {
-        let room = out.remaining_capacity().min(most);
+        let room = most.min(BATCH);
         // SAFETY: the ring fills in descriptors of the memory that it is bound to.
         let mut n = unsafe { self.rx.consume(&mut self.scratch[..room]) };
         for at in 0..n {

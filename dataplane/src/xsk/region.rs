@@ -20,6 +20,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 use super::Error;
 use super::bind::bind;
 use super::probe::{has_multi_buffer, probe_af_xdp};
+use crate::sys;
 
 /// Bytes that the kernel keeps free in front of a packet.
 const XDP_HEADROOM: u32 = 256;
@@ -274,18 +275,13 @@ impl Memory {
         unsafe { self.0.base.as_ptr().add(at) }.cast()
     }
 
-    /// Starts fetching the packet's first cache line.
+    /// Starts fetching the packet's first cache line, and that of its tag before it.
     #[inline]
     pub fn prefetch(&self, frame: &Frame) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let at = self.packet_ptr(&frame.0).cast::<i8>();
-            // SAFETY: a prefetch touches no memory that the program can see.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+        let packet = self.packet_ptr(&frame.0).cast_const();
+        for at in [packet.wrapping_sub(TAG_LEN), packet] {
+            sys::prefetch(at);
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = frame;
     }
 }
 

@@ -76,6 +76,14 @@ impl Tag {
         }
     }
 
+    /// Namespace, port and generation in one word.
+    #[must_use]
+    #[inline(always)]
+    pub fn names(&self) -> u64 {
+        // In the order of memory, so that it is one load.
+        u64::from(self.ns) | u64::from(self.port) << 32 | u64::from(self.generation) << 48
+    }
+
     /// The bytes of the tag as the program writes them on this machine.
     #[must_use]
     pub fn to_bytes(self) -> [u8; TAG_LEN] {

@@ -306,6 +306,30 @@ fn a_queue_that_only_sends_keeps_nobody_awake() {
 }
 
 #[test]
+fn a_queue_that_only_sends_is_neither_watched_nor_looked_at() {
+    let setup = Setup { frames: 20_000, sizes: Sizes::all(64), ..Setup::default() };
+    let mut scene = scene(60, &setup);
+    // The first and the last tenant receive by one port each, the others only send.
+    let sends = Setup { sizes: Sizes { fill: 0, ..setup.sizes }, ..setup };
+    let (flood, quiet) = (PortId(0), PortId(118));
+    for port in (0..120).map(PortId).filter(|&port| port != flood && port != quiet) {
+        let remove = ToWorker::RemovePort { port, generation: GENERATION };
+        scene.inboxes[0].send(remove).unwrap();
+        scene.add_port(port, &sends);
+    }
+    (0..120).for_each(|port| scene.wires[port][0].set_fd(port as i32));
+    rounds(&mut scene, 1, 0);
+    assert_eq!(scene.workers[0].sockets().map(|s| s.fd).collect::<Vec<_>>(), [0, 118]);
+    // Beside a flood the quiet one is heard in the next round, and again in each.
+    for n in 1..20 {
+        while scene.wires[0][0].deliver(tag(flood), &across(flood, false, b"flood")) {}
+        assert!(scene.wires[118][0].deliver(tag(quiet), &across(quiet, false, b"psst")));
+        rounds(&mut scene, 1, 0);
+        assert_eq!(scene.wires[119][0].sent_packets(), n);
+    }
+}
+
+#[test]
 fn a_dead_socket_is_told_of_once() {
     let mut scene = scene(1, &Setup::default());
     scene.wires[1][0].kill();

@@ -12,117 +12,19 @@
 
 pub mod scene;
 
-use std::collections::VecDeque;
+mod fifo;
+mod frame;
+
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nsplane_abi::{MemberTag, Tag};
 
-use super::io::{Frames, Kick, Memory, Queue};
+use super::io::{BATCH, Frames, Kick, Memory, Queue};
 use super::long;
-
-/// Room for a packet in a frame, in bytes.
-pub const FRAME_LEN: usize = 2048;
-
-/// A frame; owns its bytes.
-#[derive(Debug)]
-pub struct SimFrame {
-    /// Which: no two frames of one [`SimMemory::frames`] have the same.
-    pub id: usize,
-    chunk: Box<Chunk>,
-    len: u32,
-    tag: Tag,
-    below: MemberTag,
-    /// The packet goes on in another frame: in a ring the next, else that in the chunk.
-    ///
-    /// 0 or 1, and not a `bool`: by one the compiler would tell whether an `Option` has a
-    /// frame, and move each frame in pieces, which stalls the processor.
-    more: u32,
-}
-
-impl SimFrame {
-    fn has_more(&self) -> bool {
-        self.more != 0
-    }
-}
-
-#[derive(Debug)]
-struct Chunk {
-    bytes: [u8; FRAME_LEN],
-    next: Option<SimFrame>,
-}
-
-/// The memory of all frames: nothing, since each has its own bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SimMemory;
-
-impl SimMemory {
-    /// `count` frames.
-    #[must_use]
-    pub fn frames(count: usize) -> Vec<SimFrame> {
-        let frame = |id| SimFrame {
-            id,
-            chunk: Box::new(Chunk { bytes: [0; _], next: None }),
-            len: 0,
-            tag: Tag::default(),
-            below: MemberTag::default(),
-            more: 0,
-        };
-        (0..count).map(frame).collect()
-    }
-}
-
-impl Memory for SimMemory {
-    type Frame = SimFrame;
-
-    fn packet<'a>(&'a self, frame: &'a mut SimFrame) -> &'a mut [u8] {
-        &mut frame.chunk.bytes[..frame.len as usize]
-    }
-
-    fn tag(&self, frame: &SimFrame) -> Tag {
-        frame.tag
-    }
-
-    fn member_tag(&self, frame: &SimFrame) -> MemberTag {
-        frame.below
-    }
-
-    fn lengthen(&self, frame: &mut SimFrame, len: usize) -> bool {
-        let fits = len <= FRAME_LEN;
-        if fits {
-            frame.len = frame.len.max(len as u32);
-        }
-        fits
-    }
-
-    fn truncate(&self, frame: &mut SimFrame, len: usize) {
-        frame.len = (frame.len as usize).min(len) as u32;
-    }
-
-    fn multi_buffer(&self) -> bool {
-        true
-    }
-
-    fn is_long(&self, frame: &SimFrame) -> bool {
-        frame.has_more()
-    }
-
-    fn next<'a>(&'a self, frame: &'a mut SimFrame) -> Option<&'a mut SimFrame> {
-        frame.chunk.next.as_mut()
-    }
-
-    fn take_next(&self, frame: &mut SimFrame) -> Option<SimFrame> {
-        frame.more = 0;
-        frame.chunk.next.take()
-    }
-
-    fn link(&self, frame: &mut SimFrame, next: SimFrame) {
-        frame.more = 1;
-        frame.chunk.next = Some(next);
-    }
-
-    fn prefetch(&self, _frame: &SimFrame) {}
-}
+use fifo::Fifo;
+pub use frame::{FRAME_LEN, SimFrame, SimMemory};
 
 /// How large a queue's rings are, in frames.
 #[derive(Clone, Copy, Debug)]
@@ -147,29 +49,32 @@ impl Sizes {
 
 struct Rings {
     sizes: Sizes,
-    fill: VecDeque<SimFrame>,
-    rx: VecDeque<SimFrame>,
-    tx: VecDeque<SimFrame>,
-    completion: VecDeque<SimFrame>,
+    fill: Vec<SimFrame>,
+    rx: Fifo,
+    tx: Vec<SimFrame>,
+    completion: Vec<SimFrame>,
     /// Most frames that a kick sends.
     budget: usize,
     /// Frames that are completed without being sent, from now on.
     refuse: u32,
     dead: bool,
     sent: u64,
+    /// Frames in the transmit ring whose packet goes on in the next.
+    sending_on: usize,
     record: Option<Vec<Vec<u8>>>,
     /// What was sent of a packet that is not all sent yet.
     sending: Vec<u8>,
     /// Frames of a packet that has not all arrived.
     partial: Vec<SimFrame>,
+    fd: Option<RawFd>,
 }
 
 impl Rings {
     fn new(sizes: Sizes) -> Self {
-        let ring = VecDeque::with_capacity;
+        let ring = Vec::with_capacity;
         Self {
             fill: ring(sizes.fill),
-            rx: ring(sizes.rx),
+            rx: Fifo::with_capacity(sizes.rx),
             tx: ring(sizes.tx),
             completion: ring(sizes.completion),
             sizes,
@@ -177,18 +82,21 @@ impl Rings {
             refuse: 0,
             dead: false,
             sent: 0,
+            sending_on: 0,
             record: None,
             sending: Vec::new(),
             partial: Vec::with_capacity(64),
+            fd: None,
         }
     }
 
     fn send_one(&mut self, mut frame: SimFrame) -> bool {
         let last = std::mem::take(&mut frame.more) == 0;
+        self.sending_on -= usize::from(!last);
         if self.record.is_some() {
             self.sending.extend(&frame.chunk.bytes[..frame.len as usize]);
         }
-        self.completion.push_back(frame);
+        self.completion.push(frame);
         if !last {
             return true;
         }
@@ -201,6 +109,23 @@ impl Rings {
             self.refuse -= 1;
         }
         sent
+    }
+
+    /// Sends as many frames as a kick may, where that is all that there is to it: packets
+    /// in one frame, which nobody wants to see.
+    fn send_plain(&mut self, most: usize) -> bool {
+        let plain = self.sending_on == 0 && self.sending.is_empty();
+        if !plain || self.refuse > 0 || self.record.is_some() {
+            return false;
+        }
+        let count = most.min(self.tx.len());
+        self.sent += count as u64;
+        if count == self.tx.len() && self.completion.is_empty() {
+            std::mem::swap(&mut self.tx, &mut self.completion);
+        } else {
+            move_all(&mut self.tx, count, &mut self.completion);
+        }
+        true
     }
 
     /// A frame out of the RX ring; the packet, if it was the last of one.
@@ -222,22 +147,41 @@ impl Rings {
     }
 }
 
-type Shared = Arc<Mutex<Rings>>;
+/// Moves the first `count` frames of a list to another's end.
+fn move_all(from: &mut Vec<SimFrame>, count: usize, to: &mut Vec<SimFrame>) {
+    let (rest, end) = (from.len() - count, to.len() + count);
+    if rest < count {
+        // As one block, and what is too much back.
+        to.append(from);
+        from.extend(to.drain(end..));
+    } else {
+        to.extend(from.drain(..count));
+    }
+}
 
-fn lock(rings: &Shared) -> MutexGuard<'_, Rings> {
-    rings.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a queue and its other side share.
+struct Shared {
+    rings: Mutex<Rings>,
+    /// Frames in the receive ring, to be read without the lock.
+    received: AtomicUsize,
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, Rings> {
+    shared.rings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A queue and its other side.
 #[must_use]
 pub fn queue(sizes: Sizes) -> (SimQueue, SimWire) {
-    let rings = Arc::new(Mutex::new(Rings::new(sizes)));
-    (SimQueue { rings: Arc::clone(&rings) }, SimWire { rings })
+    let rings = Mutex::new(Rings::new(sizes));
+    let rings = Arc::new(Shared { rings, received: AtomicUsize::new(0) });
+    (SimQueue { rings: Arc::clone(&rings), receives: sizes.fill > 0 }, SimWire { rings })
 }
 
 /// A queue as the worker has it.
 pub struct SimQueue {
-    rings: Shared,
+    rings: Arc<Shared>,
+    receives: bool,
 }
 
 impl Queue for SimQueue {
@@ -245,30 +189,30 @@ impl Queue for SimQueue {
 
     fn receive(&mut self, out: &mut Frames<SimFrame>, most: usize) -> usize {
         let mut rings = lock(&self.rings);
-        let room = out.remaining_capacity().min(most);
-        let count = room.min(rings.rx.len());
-        if rings.partial.is_empty() && rings.rx.iter().take(count).all(|frame| !frame.has_more()) {
-            out.extend(rings.rx.drain(..count));
+        let room = most.min(BATCH);
+        if rings.partial.is_empty() && !rings.rx.has_more() {
+            let count = rings.rx.take(room, out);
+            self.rings.received.store(rings.rx.len(), Ordering::Release);
             return count;
         }
-        let (mut packets, mut count) = (0, 0);
-        while packets < room
-            && let Some(frame) = rings.rx.pop_front()
+        let mut count = 0;
+        // The rest of the last one comes too.
+        while (count < room || !rings.partial.is_empty())
+            && let Some(frame) = rings.rx.pop()
         {
             count += 1;
-            if let Some(packet) = rings.join(frame) {
-                out.push(packet);
-                packets += 1;
-            }
+            out.extend(rings.join(frame));
         }
+        self.rings.received.store(rings.rx.len(), Ordering::Release);
         count
     }
 
     fn transmit(&mut self, frames: &mut Frames<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
         if frames.iter().all(|frame| !frame.has_more()) {
-            let count = frames.len().min(rings.sizes.tx.saturating_sub(rings.tx.len()));
-            rings.tx.extend(frames.drain(..count));
+            let room = rings.sizes.tx.saturating_sub(rings.tx.len());
+            let count = frames.len().min(room);
+            move_all(frames, count, &mut rings.tx);
             return count;
         }
         let (mut packets, mut sent) = (0, 0);
@@ -284,9 +228,10 @@ impl Queue for SimQueue {
             let mut at = packet;
             while let Some(next) = SimMemory.take_next(&mut at) {
                 at.more = 1;
-                rings.tx.push_back(std::mem::replace(&mut at, next));
+                rings.sending_on += 1;
+                rings.tx.push(std::mem::replace(&mut at, next));
             }
-            rings.tx.push_back(at);
+            rings.tx.push(at);
         }
         sent
     }
@@ -298,10 +243,16 @@ impl Queue for SimQueue {
             return kick;
         }
         let room = rings.sizes.completion.saturating_sub(rings.completion.len());
-        for _ in 0..rings.budget.min(room) {
-            let Some(frame) = rings.tx.pop_front() else {
+        let most = rings.budget.min(room);
+        if rings.send_plain(most) {
+            kick.pending = !rings.tx.is_empty();
+            return kick;
+        }
+        for _ in 0..most {
+            if rings.tx.is_empty() {
                 break;
-            };
+            }
+            let frame = rings.tx.remove(0);
             kick.refused += u32::from(!rings.send_one(frame));
         }
         kick.pending = !rings.tx.is_empty();
@@ -311,7 +262,7 @@ impl Queue for SimQueue {
     fn reap(&mut self, pool: &mut Vec<SimFrame>) -> usize {
         let mut rings = lock(&self.rings);
         let count = rings.completion.len();
-        pool.extend(rings.completion.drain(..));
+        pool.append(&mut rings.completion);
         count
     }
 
@@ -329,22 +280,22 @@ impl Queue for SimQueue {
     }
 
     fn has_received(&mut self) -> bool {
-        !lock(&self.rings).rx.is_empty()
+        self.rings.received.load(Ordering::Acquire) > 0
     }
 
     fn receives(&self) -> bool {
-        lock(&self.rings).sizes.fill > 0
+        self.receives
     }
 
     fn fd(&self) -> Option<RawFd> {
-        None
+        lock(&self.rings).fd
     }
 }
 
 /// The device's side of a queue.
 #[derive(Clone)]
 pub struct SimWire {
-    rings: Shared,
+    rings: Arc<Shared>,
 }
 
 impl SimWire {
@@ -378,16 +329,17 @@ impl SimWire {
             return false;
         }
         for (n, part) in parts.iter().enumerate() {
-            let Some(mut frame) = rings.fill.pop_front() else {
+            let Some(mut frame) = rings.fill.pop() else {
                 return false;
             };
             frame.chunk.bytes[..part.len()].copy_from_slice(part);
             frame.len = part.len() as u32;
-            frame.tag = tag;
-            frame.below = below;
+            frame.chunk.tag = tag;
+            frame.chunk.below = below;
             frame.more = u32::from(!all || n + 1 < parts.len());
-            rings.rx.push_back(frame);
+            rings.rx.push(frame);
         }
+        self.rings.received.store(rings.rx.len(), Ordering::Release);
         true
     }
 
@@ -418,6 +370,11 @@ impl SimWire {
         lock(&self.rings).refuse = count;
     }
 
+    /// The queue says that this is its descriptor.
+    pub fn set_fd(&self, fd: RawFd) {
+        lock(&self.rings).fd = Some(fd);
+    }
+
     /// The device is gone.
     pub fn kill(&self) {
         lock(&self.rings).dead = true;
@@ -426,17 +383,19 @@ impl SimWire {
     /// Takes all frames out of all rings, as closing the socket does.
     #[must_use]
     pub fn reclaim(&self) -> Vec<SimFrame> {
-        let Rings { fill, rx, tx, completion, partial, .. } = &mut *lock(&self.rings);
-        let rings = [fill, rx, tx, completion].into_iter().flat_map(|ring| ring.drain(..));
+        let Rings { fill, rx, tx, completion, partial, sending_on, .. } = &mut *lock(&self.rings);
+        *sending_on = 0;
+        self.rings.received.store(0, Ordering::Release);
         let free = |frame| SimFrame { more: 0, ..frame };
-        rings.chain(partial.drain(..)).map(free).collect()
+        let lists = [fill, tx, completion, partial].into_iter().flat_map(|ring| ring.drain(..));
+        lists.chain(rx.drain()).map(free).collect()
     }
 
     /// Frames in all rings.
     #[must_use]
     pub fn held(&self) -> usize {
         let rings = lock(&self.rings);
-        let all = [&rings.fill, &rings.rx, &rings.tx, &rings.completion];
-        all.into_iter().map(VecDeque::len).sum::<usize>() + rings.partial.len()
+        let lists = [&rings.fill, &rings.tx, &rings.completion, &rings.partial];
+        lists.into_iter().map(Vec::len).sum::<usize>() + rings.rx.len()
     }
 }

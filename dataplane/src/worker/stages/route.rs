@@ -109,14 +109,25 @@ pub(super) fn check_source(
     if ingress.rp_filter == RpFilter::Off || packet.src.is_ipv6() {
         return Ok(());
     }
-    let (known, by_port) = match way_back(ns, port, packet, to) {
+    let back = way_back(ns, port, packet, to);
+    if believed(ns, port, ingress, back) { Ok(()) } else { Err(End::Punt(PuntReason::SourceCheck)) }
+}
+
+/// The filter lets a source pass to which this is the way back.
+#[inline]
+pub(super) fn believed(
+    ns: &Namespace,
+    port: PortId,
+    ingress: &Port,
+    back: Option<&NextHop>,
+) -> bool {
+    let (known, by_port) = match back {
         Some(&NextHop::Forward { port: back, .. }) => (true, back == port),
         Some(&NextHop::Elsewhere { port: back }) => (true, back == Some(port)),
         Some(&NextHop::Group(i)) => (true, group(ns, i).is_some_and(|g| g.uses(port))),
         Some(NextHop::Kernel | NextHop::Refused | NextHop::Throw) | None => (false, false),
     };
-    let believed = by_port || (known && ingress.rp_filter == RpFilter::Loose);
-    if believed { Ok(()) } else { Err(End::Punt(PuntReason::SourceCheck)) }
+    by_port || (known && ingress.rp_filter == RpFilter::Loose)
 }
 
 /// Where the kernel would send an answer that comes in on `to`.

@@ -1,5 +1,6 @@
 //! Every rule of the stages, and what must hold for any bytes and any world.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use proptest::prelude::*;

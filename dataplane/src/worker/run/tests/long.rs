@@ -193,6 +193,39 @@ fn a_long_packet_costs_a_turn_what_its_frames_do() {
 }
 
 #[test]
+fn who_has_more_long_packets_than_a_turn_takes_is_known_to_have_work() {
+    // So many queues that it takes ten rounds to look at all of them, and a flood from the
+    // first, so that they are not all looked at in one.
+    let setup = Setup { frames: 40_000, sizes: Sizes::all(64), ..Setup::default() };
+    let mut scene = scene_of(long_links(300, 1), &setup);
+    let (flood, last) = (PortId(0), PortId(598));
+    let packet = across(last, false, &payload(5000));
+    (0..21).for_each(|_| assert!(deliver(&scene, last, &packet)));
+    let done = |scene: &Scene| scene.stats[0].port(last).rx_packets.get();
+    let mut turns = 0;
+    while done(&scene) < 21 && turns < 20 {
+        while scene.wires[0][0].deliver(tag(flood), &across(flood, false, b"flood")) {}
+        rounds(&mut scene, 1, 0);
+        turns += usize::from(done(&scene) > 0);
+    }
+    // 32 frames and the last one's rest, the others' turn, and what was left.
+    assert!(turns <= 3, "{turns} rounds");
+    assert_eq!(scene.held(), setup.frames);
+}
+
+#[test]
+fn a_sample_that_finds_too_few_places_is_forwarded() {
+    let setup = Setup { punt_depth: 4, ..Setup::default() };
+    let mut scene = scene_of(long_links(1, 1), &setup);
+    let back = udp(PortId(0), host4(1).into(), host4(0).into(), &payload(8000));
+    assert!(deliver(&scene, PortId(0), &back));
+    work_off(&mut scene, 0);
+    assert_eq!(scene.wires[0][0].sent(), [forwarded(&back, PortId(0), false)]);
+    assert_eq!(drops(&scene, PortId(0), DropReason::PuntFull), 0);
+    assert_eq!(scene.held(), setup.frames);
+}
+
+#[test]
 fn tags_that_a_full_frame_has_no_room_for_take_another() {
     let mut world = long_links(1, 1);
     let tags = crate::wire::vlan::Tags::new((0x8100, 7), None);
