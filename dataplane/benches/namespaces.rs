@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use nsplane::control::compile::{Compiled, Source, Which, compile};
+use nsplane::control::ledger::judge;
 use nsplane::control::mirror::{Mirror, TABLE_LOCAL, TABLE_MAIN};
 use nsplane::control::plan;
 use nsplane::id::{IfIndex, Mac, NsId, PortId};
@@ -133,6 +134,17 @@ fn one_route(bencher: Bencher<'_, '_>) {
         at = (at + 1) % NAMESPACES;
         let (mirror, compiled) = &mut states[at];
         compiled.update(source(mirror, &ports(at)), what)
+    });
+}
+
+/// What of one of them the ledger keeps with the kernel.
+#[divan::bench]
+fn judge_one(bencher: Bencher<'_, '_>) {
+    let mirrors = vec![mirror(); NAMESPACES];
+    let mut at = 0;
+    bencher.bench_local(|| {
+        at = (at + 1) % NAMESPACES;
+        judge(&mirrors[at], &[])
     });
 }
 

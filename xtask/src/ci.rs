@@ -18,6 +18,9 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     setup(root, true)?;
     let mut stages = Stages::default();
     style(root, &mut stages);
+    let mut doc = cargo(root);
+    doc.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    stages.command("documentation", &mut doc);
     let mut fresh = Vec::new();
     stages.run("eBPF objects, built afresh", || {
         fresh = ebpf::check_committed(root)?;
@@ -25,9 +28,6 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
     });
     let env: Vec<(&str, PathBuf)> = fresh.into_iter().filter_map(override_of).collect();
     add_stages(root, &testing::Args::default(), &env, &mut stages)?;
-    let mut doc = cargo(root);
-    doc.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
-    stages.command("documentation", &mut doc);
     if nsplane_tests::netns::is_root() {
         stages.run("demo of 2 seconds", || demo::demo(root, &demo::Args::of_seconds(2)));
         let moves = soak::Args::of(Some(50), None);
