@@ -371,6 +371,11 @@ proptest! {
     fn ipv6_follows_changes(steps in steps(addr6()), most in 1..9_usize) {
         follows(&steps, &Rib::<u128>::of(Vec::new(), most));
     }
+}
+
+proptest! {
+    // Each makes tables with all of their pages.
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn many_ipv4_follow_changes(steps in steps(addr4())) {
