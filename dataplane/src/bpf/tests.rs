@@ -468,7 +468,7 @@ fn generic_mode_passes_unfinished_checksums_and_what_we_inject() {
     });
     assert_eq!(counted_routable(&mut bpf), [("punted", 1)]);
     ping(&host, "10.9.1.4");
-    assert!(receiver.next().is_some());
+    assert!(receiver.next().is_some(), "{:?}", counted(&mut bpf));
     drop(attached);
     assert!(!router.links().contains("xdp"), "{}", router.links());
 }
